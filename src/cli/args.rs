@@ -1,0 +1,242 @@
+//! The command line of `svtree` and `svscan`.
+//!
+//! The verbs come from the table of letters, the rest is declared here. Must never act itself.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use super::roots::{RootArgs, Roots};
+use super::run::{self, RunArgs};
+use super::svscan::{self, Order};
+use super::verbs::{self, Verb};
+use super::{check, links, out, status};
+
+/// A supervision tree for Unix services: drop a directory in, and its program runs
+#[derive(Parser)]
+#[command(
+    name = "svtree",
+    version,
+    arg_required_else_help = true,
+    subcommand_value_name = "VERB",
+    subcommand_help_heading = "Verbs",
+    disable_help_subcommand = true
+)]
+struct Svtree {
+    #[command(flatten)]
+    roots: RootArgs,
+    #[command(subcommand)]
+    verb: Static,
+}
+
+/// The verbs that are no letters.
+#[derive(Subcommand)]
+enum Static {
+    /// watch SERVICES and run every module in it
+    #[command(display_order = 1)]
+    Run(RunArgs),
+    /// show how the modules are
+    #[command(display_order = 2)]
+    Status(StatusArgs),
+    /// have svscan look at everything again
+    #[command(display_order = 100)]
+    Rescan,
+    /// have svscan stop every module and exit; waits until it has ended
+    #[command(display_order = 101)]
+    Shutdown(EndArgs),
+    /// have svscan exit and leave every program running; waits until it has ended
+    #[command(display_order = 102)]
+    Leave(EndArgs),
+    /// report every mistake in service directories; starts nothing
+    #[command(display_order = 103)]
+    Check(CheckArgs),
+    /// make the links svscan, svc, svstat, svok and supervise
+    #[command(display_order = 104)]
+    Links(LinksArgs),
+}
+
+#[derive(Args)]
+struct StatusArgs {
+    /// Names, paths or patterns of modules; all of them if there are none
+    #[arg(value_name = "NAME")]
+    names: Vec<OsString>,
+    /// One array of JSON objects, for programs
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct EndArgs {
+    /// Wait no longer than this for svscan to end
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    wait: Option<Duration>,
+}
+
+#[derive(Args)]
+struct CheckArgs {
+    /// Service directories
+    #[arg(value_name = "DIR", required = true)]
+    directories: Vec<PathBuf>,
+}
+
+#[derive(Args)]
+struct LinksArgs {
+    /// Where the links are made
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+}
+
+/// What every verb of the table takes.
+#[derive(Args)]
+struct VerbArgs {
+    /// Names, paths or patterns (`'web-*'`) of modules
+    #[arg(value_name = "NAME", required = true)]
+    names: Vec<OsString>,
+    /// Wait so long until it is done
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    wait: Option<Duration>,
+}
+
+#[derive(Parser)]
+#[command(name = "svscan", version, about = "watch SERVICES and run every module in it, as `svtree run`")]
+struct Svscan {
+    #[command(flatten)]
+    roots: RootArgs,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+/// Runs `svtree` and returns its exit code.
+#[must_use]
+pub fn svtree(arguments: Vec<OsString>) -> u8 {
+    match parse(command(), "svtree", arguments).and_then(|matches| dispatch(&matches)) {
+        Ok(code) => code,
+        Err(error) => usage("svtree", &error),
+    }
+}
+
+/// The whole command line of `svtree`: what is declared above, and the verbs of the table.
+fn command() -> clap::Command {
+    Verb::all().enumerate().fold(Svtree::command(), |command, (index, verb)| {
+        let letter = VerbArgs::augment_args(clap::Command::new(verb.name));
+        command.subcommand(letter.about(verb.help).display_order(10 + index))
+    })
+}
+
+/// Runs `svscan` and returns its exit code.
+#[must_use]
+pub fn svscan(arguments: Vec<OsString>) -> u8 {
+    let parsed = parse(Svscan::command(), "svscan", arguments).and_then(|matches| Svscan::from_arg_matches(&matches));
+    match parsed {
+        Ok(Svscan { roots, run }) => run::run("svscan", run, Roots::new(&roots)),
+        Err(error) => usage("svscan", &error),
+    }
+}
+
+fn parse(command: clap::Command, name: &str, arguments: Vec<OsString>) -> Result<ArgMatches, clap::Error> {
+    command.try_get_matches_from(std::iter::once(name.into()).chain(arguments))
+}
+
+fn dispatch(matches: &ArgMatches) -> Result<u8, clap::Error> {
+    if let Some((name, matches)) = matches.subcommand()
+        && let Some(verb) = Verb::all().find(|verb| verb.name == name)
+    {
+        let VerbArgs { names, wait } = VerbArgs::from_arg_matches(matches)?;
+        let roots = RootArgs::from_arg_matches(matches)?;
+        return Ok(verbs::run(&verb, &names, wait.unwrap_or_default(), &Roots::new(&roots)));
+    }
+    let Svtree { roots, verb } = Svtree::from_arg_matches(matches)?;
+    let roots = Roots::new(&roots);
+    Ok(match verb {
+        Static::Run(args) => run::run("svtree", args, roots),
+        Static::Status(StatusArgs { names, json }) => status::run(&names, json, &roots),
+        Static::Rescan => svscan::run(Order::Rescan, &roots.status, None),
+        Static::Shutdown(EndArgs { wait }) => svscan::run(Order::Shutdown, &roots.status, wait),
+        Static::Leave(EndArgs { wait }) => svscan::run(Order::Leave, &roots.status, wait),
+        Static::Check(CheckArgs { directories }) => check::run(&directories),
+        Static::Links(LinksArgs { directory }) => links::run(&directory),
+    })
+}
+
+/// Says what clap has to say: help where that was asked for, else what is wrong, in one line as every error.
+fn usage(program: &str, error: &clap::Error) -> u8 {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // When nobody reads it there is nobody to tell.
+        let _ = error.print();
+    } else {
+        out::complain(program, one_line(&error.to_string()));
+    }
+    if error.use_stderr() { out::USAGE } else { out::DONE }
+}
+
+/// What clap writes above the usage, without its line breaks.
+fn one_line(text: &str) -> String {
+    let text = text.strip_prefix("error: ").unwrap_or(text);
+    let above = text.split("\nUsage: ").next().unwrap_or(text);
+    let above = above.split("\nFor more information").next().unwrap_or(above);
+    let paragraphs = above.split("\n\n").map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
+    paragraphs.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+/// Seconds, also fractions of one.
+fn seconds(text: &str) -> Result<Duration, String> {
+    text.parse()
+        .ok()
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| "expected seconds, such as 10 or 0.5".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_and_nothing_else() {
+        assert_eq!(seconds("0"), Ok(Duration::ZERO));
+        assert_eq!(seconds("0.25"), Ok(Duration::from_millis(250)));
+        for wrong in ["", "-1", "nan", "inf", "1e400", "ten"] {
+            assert!(seconds(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn clap_agrees_with_both_declarations() {
+        command().debug_assert();
+        Svscan::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_usage_is_one_line() {
+        for (arguments, line) in [
+            (&["up"][..], "the following required arguments were not provided: <NAME>..."),
+            (&["stats"], "unrecognized subcommand 'stats'; tip: a similar subcommand exists: 'status'"),
+            (
+                &["up", "--wait", "x", "web"],
+                "invalid value 'x' for '--wait <SECONDS>': expected seconds, such as 10 or 0.5",
+            ),
+        ] {
+            let parsed = parse(command(), "svtree", arguments.iter().map(OsString::from).collect());
+            assert_eq!(parsed.map_err(|error| one_line(&error.to_string())).err().as_deref(), Some(line));
+        }
+    }
+
+    #[test]
+    fn help_is_no_error_and_wrong_usage_is() {
+        for (arguments, wrong) in [
+            (&["--help"][..], false),
+            (&["up", "--help"], false),
+            (&["--version"], false),
+            (&[], true),
+            (&["up"], true),
+            (&["nonsense"], true),
+            (&["up", "--wait", "-1", "web"], true),
+            (&["check"], true),
+        ] {
+            let parsed = parse(command(), "svtree", arguments.iter().map(OsString::from).collect());
+            assert_eq!(parsed.map_err(|error| error.use_stderr()).err(), Some(wrong), "{arguments:?}");
+        }
+    }
+}

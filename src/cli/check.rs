@@ -1,0 +1,156 @@
+//! `svtree check DIR…`: reads service directories as `run` would, and reports every mistake.
+//!
+//! Must never start or write anything.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::out::{cause, complain};
+use crate::pure::config::{Policy, Program};
+use crate::pure::name::ModuleName;
+use crate::unix::scan::{self, Entry, Module};
+use crate::unix::spawn;
+
+/// Checks each directory: a module, a group, or a services directory with such in it.
+pub fn run(directories: &[PathBuf]) -> u8 {
+    let mut check = Check::default();
+    for directory in directories {
+        check.directory(directory, true);
+    }
+    if check.mistakes > 0 { 111 } else { 0 }
+}
+
+#[derive(Default)]
+struct Check {
+    mistakes: usize,
+    /// The groups that the one being read is in; one that is in itself by a link is read once.
+    inside: BTreeSet<crate::pure::reconcile::Id>,
+}
+
+impl Check {
+    fn mistake(&mut self, path: &Path, text: &str) {
+        self.mistakes += 1;
+        complain("svtree", format_args!("checking {}: {text}", scan::shown(path)));
+    }
+
+    /// `named` on the command line: it must be something.
+    fn directory(&mut self, path: &Path, named: bool) {
+        match scan::look(path) {
+            Err(error) => self.mistake(path, &cause(&error)),
+            Ok(Entry::Nothing) if named => self.mistake(path, "there is no such directory"),
+            Ok(Entry::Nothing) => {}
+            Ok(Entry::Module(module)) => self.module(path, &module),
+            Ok(Entry::Group { id, members, mistake }) => {
+                if let Some(mistake) = mistake {
+                    self.mistake(path, &mistake);
+                }
+                if self.inside.insert(id) {
+                    for member in members {
+                        self.entry(path, &member);
+                    }
+                    self.inside.remove(&id);
+                } else {
+                    self.mistake(path, "this group is in itself");
+                }
+            }
+            Ok(Entry::Rejected(_, why)) => self.mistake(path, why),
+            // What is named may be a services directory: it has no file of its own, and directories in it.
+            Ok(Entry::Incomplete(_, why)) => match scan::names(path) {
+                Ok((_, names)) if named && !names.is_empty() && !path.join("run").exists() => {
+                    for name in names {
+                        self.entry(path, &name);
+                    }
+                }
+                // Not a mistake of a directory that is merely there, unless it was meant to run.
+                Ok(_) if !named && !path.join("run").exists() => {}
+                Ok(_) => self.mistake(path, &format!("incomplete: {why}")),
+                Err(error) => self.mistake(path, &cause(&error)),
+            },
+        }
+    }
+
+    fn entry(&mut self, inside: &Path, name: &OsStr) {
+        let path = inside.join(name);
+        match ModuleName::new(name.as_bytes()) {
+            Ok(_) => self.directory(&path, false),
+            Err(why) => self.mistake(&path, &why.to_string()),
+        }
+    }
+
+    fn module(&mut self, path: &Path, module: &Module) {
+        match scan::mistakes(path, module) {
+            Err(mistakes) => mistakes.iter().for_each(|mistake| self.mistake(path, mistake)),
+            Ok(policy) => {
+                if let Some(directory) = &policy.directory
+                    && !path.join(directory).is_dir()
+                {
+                    self.mistake(path, &format!("directory: {directory}: there is no such directory"));
+                }
+                if let Err(why) = program(path, &policy) {
+                    self.mistake(path, &why);
+                }
+            }
+        }
+        let finish = path.join("finish");
+        if finish.exists()
+            && let Err(why) = executable(&finish)
+        {
+            self.mistake(path, &format!("finish: {why}"));
+        }
+    }
+}
+
+/// Whether the program of a module can be executed, as far as its files tell.
+fn program(service: &Path, policy: &Policy) -> Result<(), String> {
+    let word = match &policy.program {
+        Program::Run => OsStr::new("./run"),
+        Program::Argv(words) => words.first().map_or(OsStr::new(""), |word| OsStr::new(word.as_str())),
+    };
+    // Relative candidates are relative to the service directory.
+    let candidates: Vec<PathBuf> =
+        spawn::candidates(word, service, policy, false).iter().map(|path| service.join(path)).collect();
+    let mut there = candidates.iter().filter(|path| path.exists());
+    let name = match &policy.program {
+        Program::Run => "run",
+        Program::Argv(words) => words.first().map_or("", String::as_str),
+    };
+    match (there.next(), candidates.as_slice()) {
+        (Some(first), _) => executable(first).map_err(|why| format!("{name}: {why}")),
+        (None, [_]) => Err(format!("{name}: there is no such file")),
+        (None, _) => Err(format!("{name}: not found in PATH")),
+    }
+}
+
+fn executable(path: &Path) -> Result<(), String> {
+    let metadata = fs::metadata(path).map_err(|error| cause(&error))?;
+    if !metadata.is_file() {
+        return Err("not a file".to_owned());
+    }
+    if metadata.permissions().mode() & 0o111 == 0 {
+        return Err("not executable".to_owned());
+    }
+    let mut head = Vec::new();
+    let read = || -> io::Result<Vec<u8>> {
+        fs::File::open(path)?.take(256).read_to_end(&mut head)?;
+        Ok(head)
+    };
+    // A program that may be executed but not read is not looked into.
+    let Ok(head) = read() else { return Ok(()) };
+    let Some(line) = head.strip_prefix(b"#!") else {
+        let binary = head.starts_with(b"\x7fELF");
+        return if binary { Ok(()) } else { Err("no program and no script with a #! line".to_owned()) };
+    };
+    let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let interpreter = line.trim_ascii().split(|byte| *byte == b' ' || *byte == b'\t').next().unwrap_or_default();
+    match Path::new(OsStr::from_bytes(interpreter)).exists() {
+        true => Ok(()),
+        false => {
+            Err(format!("its interpreter {} is not there", scan::shown(Path::new(OsStr::from_bytes(interpreter)))))
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! svtree, a supervision tree for Unix services.
+//!
+//! One executable of many names. As `svtree run` (or `svscan`) it is the parent: it watches a directory of services,
+//! and runs one supervise thread per module. The rest are clients, which read files and write bytes.
+//!
+//! - [`pure`] decides: the machine of one module, the reconciler of all, every encoding.
+//! - [`unix`] acts: each file wraps one facility of the kernel and holds no policy.
+//! - `supervise` (one module) and `parent` (all of them) join the two.
+//! - [`cli`] is what people type.
+
+pub mod cli;
+pub mod parent;
+pub mod pure;
+pub mod supervise;
+pub mod unix;

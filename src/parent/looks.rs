@@ -1,0 +1,132 @@
+//! When and where the parent looks: at all, at what the kernel told of, at what is due.
+//!
+//! Must never trust a hint for more than "look again", and never start or stop anything.
+
+use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Parent;
+use super::wanted::Watching;
+use crate::pure::name::ModuleName;
+use crate::pure::reconcile::Actual;
+use crate::supervise::Mail;
+use crate::unix::report::plain;
+use crate::unix::watch::Watch;
+use crate::unix::{clock, scan};
+
+/// Everything is looked at this often while the kernel tells of changes,
+pub(super) const LOOK: Duration = Duration::from_mins(1);
+/// while it cannot,
+const LOOK_UNWATCHED: Duration = Duration::from_secs(5);
+/// and while the services directory is missing.
+const LOOK_MISSING: Duration = Duration::from_secs(1);
+
+impl Parent {
+    pub(super) fn look(&mut self, arrived: &[PathBuf]) {
+        let now = clock::stamp();
+        match self.wanted.look(arrived, now) {
+            Ok(id) => {
+                self.services_trouble.worked(&format!("reading {}: it is back", self.services.display()));
+                let period = if self.watch.is_some() { LOOK } else { LOOK_UNWATCHED };
+                self.look_at = now.moment.plus(period);
+                // Another directory stands there, or the same one is back: the old watch is of no use, and what
+                // happened before there is a new one is seen by another look.
+                if self.watched.replace(id) != Some(id) {
+                    self.watch_services();
+                    self.look_at = now.moment;
+                }
+            }
+            Err(error) => {
+                self.watched = None;
+                let line = format!(
+                    "reading {}: {}; everything runs on, and it is looked for every second",
+                    self.services.display(),
+                    plain(&error)
+                );
+                self.services_trouble.failed(line);
+                self.look_at = now.moment.plus(LOOK_MISSING);
+            }
+        }
+    }
+
+    pub(super) fn look_at_what_is_due(&mut self) {
+        let now = clock::stamp();
+        let hints = self.watch.as_ref().map(Watch::take).unwrap_or_default();
+        let (mut tops, mut arrived) = (BTreeSet::new(), Vec::new());
+        for (entry, paths) in hints.entries {
+            if let Ok(name) = ModuleName::new(entry.as_bytes()) {
+                tops.insert(name);
+                arrived.extend(paths);
+            }
+        }
+        if hints.everything || now.moment >= self.look_at {
+            self.look(&arrived);
+        } else if self.watched.is_some() && !tops.is_empty() {
+            self.wanted.look_at(&tops, &arrived, now);
+        }
+        // What is new is watched before what is due is looked at: that look sees what happened in between.
+        self.update_watches();
+        self.wanted.look_at_due(now);
+        for name in self.wanted.changed() {
+            self.configure(&name, false);
+        }
+    }
+
+    pub(super) fn configure(&mut self, name: &ModuleName, at_once: bool) {
+        let Some(thread) = self.threads.get(name) else { return };
+        let wish = self.wanted.module(name).filter(|wish| self.actual.get(name) == Some(&Actual::Running(wish.id)));
+        // One that is being retired keeps what it has, but may wait for an answer.
+        let loaded = wish.and_then(|wish| wish.loaded.clone()).unwrap_or_else(|| Arc::clone(&thread.source.loaded));
+        thread.mailbox.send(Mail::Configured(loaded, at_once));
+    }
+
+    fn watch_services(&mut self) {
+        match Watch::new(&self.services, &scan::FILES) {
+            Ok(watch) => {
+                self.watch = Some(watch);
+                self.watch_trouble.worked("watching works again");
+                let directories = self.wanted.directories();
+                self.watch_directories(directories);
+            }
+            Err(why) => self.unwatched(&self.services.clone(), &why),
+        }
+    }
+
+    pub(super) fn update_watches(&mut self) {
+        let changes = self.wanted.watching();
+        if !changes.is_empty() && self.closing.is_none() {
+            self.watch_directories(changes);
+        }
+    }
+
+    fn watch_directories(&mut self, changes: Vec<Watching>) {
+        for change in changes {
+            let Some(watch) = &mut self.watch else { return };
+            let (path, result) = match change {
+                Watching::No(path) => {
+                    watch.remove(&path);
+                    continue;
+                }
+                Watching::Module(path) => (path.clone(), watch.add(&path, true)),
+                Watching::Every(path) => (path.clone(), watch.add(&path, false)),
+            };
+            // One that is gone already is another hint's.
+            if let Err(why) = result
+                && path.exists()
+            {
+                self.unwatched(&path, &why);
+            }
+        }
+    }
+
+    fn unwatched(&mut self, path: &Path, why: &str) {
+        self.watch = None;
+        let every = LOOK_UNWATCHED.as_secs();
+        self.watch_trouble
+            .failed(format!("watching {}: {why}; everything is looked at every {every} s instead", path.display()));
+        self.look_at = self.look_at.min(clock::moment().plus(LOOK_UNWATCHED));
+    }
+}

@@ -1,0 +1,358 @@
+//! svscan: hears of changes, ends and signals; then looks, compares, and starts or retires supervise threads.
+//!
+//! Must never signal a program or write a module's status: that is its supervise thread's.
+
+mod looks;
+mod others;
+mod threads;
+mod wanted;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{self, AssertUnwindSafe};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
+
+use self::looks::LOOK;
+use self::wanted::Wanted;
+use crate::pure::name::ModuleName;
+use crate::pure::reconcile::{self, Actual, Id, Step};
+use crate::pure::time::Moment;
+use crate::supervise::{Loaded, Mail, Report};
+use crate::unix::home::{self, Root};
+use crate::unix::inbox::Mailbox;
+use crate::unix::report::{self, Repeated, plain};
+use crate::unix::signals::{self, Told};
+use crate::unix::watch::Watch;
+use crate::unix::{clock, raw, scan};
+
+/// What `svtree run` was asked to do.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The name errors begin with: `svtree` or `svscan`.
+    pub program: String,
+    /// The services directory.
+    pub services: PathBuf,
+    /// The status root.
+    pub status: PathBuf,
+    /// The log root.
+    pub logs: PathBuf,
+    /// Where the programs' output goes.
+    pub log: Log,
+    /// How long a directory that is filled in place must be quiet.
+    pub settle: Duration,
+    /// Caps every `stop.timeout` at shutdown.
+    pub stop_within: Option<Duration>,
+    /// Refuse modules that others can write.
+    pub strict: bool,
+}
+
+/// Where a program's output goes when its module does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Log {
+    /// svtree's own standard output and error.
+    Inherit,
+    /// Nowhere.
+    None,
+}
+
+/// Runs the tree in the foreground until it is told to end. To be called by the main thread while it is the only one.
+///
+/// # Errors
+/// What kept it from starting; the caller prints it and exits 111.
+pub fn run(options: Options) -> Result<u8, String> {
+    raw::prepare_process();
+    let absolute =
+        |path: &Path| std::path::absolute(path).map_err(|error| format!("{}: {}", path.display(), plain(&error)));
+    let services = absolute(&options.services)?;
+    let status = absolute(&options.status)?;
+    scan::names(&services).map_err(|error| {
+        format!("reading {}: {}; make it, or name another", options.services.display(), plain(&error))
+    })?;
+    report::start(&options.program).map_err(|error| format!("starting a thread: {}", plain(&error)))?;
+    if let Some(exposed) = scan::exposed_directory(&services) {
+        if options.strict {
+            return Err(format!("reading {}: {exposed}, and --strict is given", options.services.display()));
+        }
+        report::line(&format!("reading {}: {exposed}", options.services.display()));
+    }
+    let root = Root::open(&status).map_err(|error| format!("locking {error}"))?;
+    panic::set_hook(Box::new(|info| {
+        let thread = std::thread::current();
+        report::line(&format!("a defect in thread {}: {info}", thread.name().unwrap_or("?")).replace('\n', " "));
+    }));
+    // What a program leaves behind becomes ours, so that it can be found and collected.
+    if rustix::process::set_child_subreaper(Some(rustix::process::Pid::INIT)).is_err() {
+        report::line("becoming a subreaper: not allowed here; processes that outlive their program go to init");
+    }
+    let (tell, told) = unbounded();
+    let parent = Parent::new(options, services, status, root);
+    Builder::new()
+        .name("svscan".to_owned())
+        .spawn(move || {
+            let code = panic::catch_unwind(AssertUnwindSafe(|| parent.run(&told))).unwrap_or_else(|_| {
+                report::line("ended by a defect; every program runs on, and the next svtree run takes them over");
+                111
+            });
+            report::flush(Duration::from_secs(1));
+            #[expect(clippy::disallowed_methods, reason = "the main thread waits for signals for ever")]
+            std::process::exit(i32::from(code))
+        })
+        .map_err(|error| format!("starting a thread: {}", plain(&error)))?;
+    signals::listen(move |signal| {
+        // The parent ends the process itself; there is always one to hear.
+        let _ = tell.send(signal);
+    })
+}
+
+/// A supervise thread.
+struct Thread {
+    mailbox: Mailbox<Mail>,
+    handle: JoinHandle<()>,
+    /// What it was made from, for one that has to take its place.
+    source: Source,
+}
+
+/// What a supervise thread is made from.
+#[derive(Clone)]
+struct Source {
+    path: PathBuf,
+    loaded: Arc<Loaded>,
+}
+
+/// How the tree ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Closing {
+    /// Every module is stopped, with KILL within this time if that is sooner than its own.
+    Stop(Option<Duration>),
+    /// Every program runs on.
+    Leave,
+}
+
+struct Parent {
+    options: Options,
+    services: PathBuf,
+    status: PathBuf,
+    root: Root,
+    wanted: Wanted,
+    actual: BTreeMap<ModuleName, Actual>,
+    threads: BTreeMap<ModuleName, Thread>,
+    /// The programs of all threads, and of those that ended by a defect.
+    programs: BTreeMap<ModuleName, Arc<AtomicI32>>,
+    /// Modules that begin anew whatever was recorded.
+    anew: BTreeSet<ModuleName>,
+    /// Modules whose directory is supervised under another name.
+    refused: BTreeMap<ModuleName, ModuleName>,
+    /// The states of directories that are no modules, as they were published.
+    published: BTreeMap<ModuleName, Vec<u8>>,
+    troubles: BTreeMap<ModuleName, Repeated>,
+    sender: Sender<Report>,
+    reports: Receiver<Report>,
+    watch: Option<Watch>,
+    /// The services directory that is watched; `None` before the first look and while it is missing.
+    watched: Option<Id>,
+    services_trouble: Repeated,
+    watch_trouble: Repeated,
+    look_at: Moment,
+    closing: Option<Closing>,
+}
+
+impl Parent {
+    fn new(options: Options, services: PathBuf, status: PathBuf, root: Root) -> Parent {
+        let (sender, reports) = unbounded();
+        Parent {
+            wanted: Wanted::new(services.clone(), options.settle, options.strict),
+            options,
+            services,
+            status,
+            root,
+            actual: BTreeMap::new(),
+            threads: BTreeMap::new(),
+            programs: BTreeMap::new(),
+            anew: BTreeSet::new(),
+            refused: BTreeMap::new(),
+            published: BTreeMap::new(),
+            troubles: BTreeMap::new(),
+            sender,
+            reports,
+            watch: None,
+            watched: None,
+            services_trouble: Repeated::default(),
+            watch_trouble: Repeated::default(),
+            look_at: Moment::default(),
+            closing: None,
+        }
+    }
+
+    fn run(mut self, told: &Receiver<Told>) -> u8 {
+        self.look(&[]);
+        self.update_watches();
+        self.inherit();
+        loop {
+            if self.closing.is_none() {
+                self.look_at_what_is_due();
+            }
+            let again = self.reconcile();
+            if self.closing.is_some() && self.threads.is_empty() {
+                return self.end();
+            }
+            self.update_watches();
+            self.wait(told, again);
+        }
+    }
+
+    fn wait(&mut self, told: &Receiver<Told>, again: Option<Moment>) {
+        let look_at = self.closing.is_none().then_some(self.look_at);
+        let due = if self.closing.is_none() { self.wanted.again() } else { None };
+        let deadline = [again, due, look_at].into_iter().flatten().min();
+        let left = deadline.map_or(LOOK, |deadline| deadline.since(clock::moment())).min(LOOK);
+        let silent = never();
+        let nudges = self.watch.as_ref().map_or(&silent, Watch::nudges).clone();
+        select! {
+            recv(self.reports) -> report => {
+                if let Ok(report) = report {
+                    self.hear(report);
+                }
+                // A storm of ends is one change.
+                while let Ok(report) = self.reports.try_recv() {
+                    self.hear(report);
+                }
+            }
+            recv(told) -> signal => {
+                if let Ok(signal) = signal {
+                    self.told(signal);
+                }
+            }
+            recv(nudges) -> _ => {}
+            default(left) => {}
+        }
+    }
+
+    /// Runs until both agree; says when to do so again.
+    fn reconcile(&mut self) -> Option<Moment> {
+        loop {
+            let desired = match self.closing {
+                Some(_) => BTreeMap::new(),
+                None => self.wanted.desired(),
+            };
+            let plan = reconcile::diff(&desired, &self.actual, clock::moment());
+            let mut refused = BTreeMap::new();
+            let mut acted = false;
+            for step in plan.steps {
+                match step {
+                    Step::Start(name, id) => {
+                        self.start(&name, id);
+                        acted = true;
+                    }
+                    Step::Retire(name) => {
+                        self.retire(&name);
+                        acted = true;
+                    }
+                    Step::Remove(name) => {
+                        self.remove(&name);
+                        acted = true;
+                    }
+                    Step::Refuse(name, other) => {
+                        refused.insert(name, other);
+                    }
+                }
+            }
+            self.refused = refused;
+            if !acted {
+                self.publish_others();
+                return plan.again;
+            }
+        }
+    }
+
+    fn hear(&mut self, report: Report) {
+        match report {
+            Report::Reread(name) => {
+                self.wanted.reread(&name, clock::stamp());
+                self.configure(&name, true);
+            }
+            Report::Stale(name) => {
+                self.wanted.look_at(&BTreeSet::from([name.top()]), &[], clock::stamp());
+                self.configure(&name, false);
+            }
+            Report::Gone(name, why) => self.gone(name, why),
+        }
+    }
+
+    fn told(&mut self, signal: Told) {
+        match (signal, self.closing) {
+            (Told::Shutdown, None) => self.closing = Some(Closing::Stop(self.options.stop_within)),
+            (Told::ShutdownNow, None | Some(Closing::Stop(_))) => {
+                self.closing = Some(Closing::Stop(Some(Duration::ZERO)));
+                self.hurry(&Mail::Retire(Some(Duration::ZERO)));
+            }
+            (Told::Leave, None | Some(Closing::Stop(_))) => {
+                self.closing = Some(Closing::Leave);
+                self.hurry(&Mail::Release);
+            }
+            (Told::Rescan, None) => self.rescan(),
+            (Told::Describe, _) => self.describe(),
+            (Told::Shutdown | Told::Rescan, Some(_)) | (Told::ShutdownNow | Told::Leave, Some(Closing::Leave)) => {}
+        }
+    }
+
+    /// Those that are on their way out already hear that it has become urgent.
+    fn hurry(&self, mail: &Mail) {
+        for (name, thread) in &self.threads {
+            if let Some(Actual::Retiring(_)) = self.actual.get(name) {
+                thread.mailbox.send(mail.clone());
+            }
+        }
+    }
+
+    fn rescan(&mut self) {
+        self.look_at = Moment::default();
+        // What left by `x` begins anew; what could not begin is tried at once.
+        let out: Vec<ModuleName> = self
+            .actual
+            .iter()
+            .filter(|(_, actual)| matches!(actual, Actual::Left(_) | Actual::Refused(..)))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in out {
+            self.actual.insert(name, Actual::Ended);
+        }
+    }
+
+    fn describe(&self) {
+        report::line(&format!("{} modules in {}", self.actual.len(), self.services.display()));
+        for (name, actual) in &self.actual {
+            let what = match actual {
+                Actual::Running(_) => "supervised",
+                Actual::Retiring(_) => "being retired",
+                Actual::Left(_) => "left by x",
+                Actual::Refused(..) => "could not begin",
+                Actual::Ended => "ended",
+            };
+            let pid = self.programs.get(name).map_or(0, |program| program.load(Ordering::SeqCst));
+            let program = if pid == 0 { "down".to_owned() } else { format!("pid {pid}") };
+            report::line(&format!("{name}: {what}, {program}"));
+        }
+        for (name, (_, other)) in self.wanted.others() {
+            report::line(&format!("{name}: {}", other.why));
+        }
+    }
+
+    /// Every thread is gone.
+    fn end(mut self) -> u8 {
+        if self.closing != Some(Closing::Leave) {
+            for name in std::mem::take(&mut self.actual).into_keys() {
+                self.remove(&name);
+            }
+            for name in self.published.keys() {
+                home::unpublish_state(&self.status, name);
+            }
+            self.root.close();
+        }
+        0
+    }
+}

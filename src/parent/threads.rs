@@ -1,0 +1,238 @@
+//! The supervise threads: how they are started, retired, inherited, heard to end, and tried again.
+//!
+//! Must never decide which modules run: that is the reconciler's.
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::panic::{self, AssertUnwindSafe};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::Builder;
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags, openat};
+
+use super::wanted::Wanted;
+use super::{Closing, Log, Parent, Source, Thread};
+use crate::pure::config::Policy;
+use crate::pure::exit::Pid;
+use crate::pure::name::{ModuleName, unescaped};
+use crate::pure::reconcile::{Actual, Id};
+use crate::pure::state::State;
+use crate::supervise::{self, Loaded, Mail, Report, Task, Why};
+use crate::unix::adopt::{self, Found};
+use crate::unix::raw::Output;
+use crate::unix::report::{self, plain};
+use crate::unix::scan::{self, Prints};
+use crate::unix::{client, clock, home, inbox, pidfd};
+
+/// A module that could not begin is tried again after this time.
+const RETRY: Duration = Duration::from_secs(2);
+/// Many such are tried one after the other, so far apart,
+const RETRY_APART: Duration = Duration::from_millis(20);
+/// and the last of them together.
+const RETRY_SPREAD: u32 = 100;
+/// A thread that ended by a defect is replaced after this time.
+const RETRY_DEFECT: Duration = Duration::from_secs(1);
+/// Of a supervise thread; what it touches stays resident, the rest costs nothing.
+const STACK: usize = if cfg!(debug_assertions) { 512 * 1024 } else { 128 * 1024 };
+
+impl Parent {
+    pub(super) fn start(&mut self, name: &ModuleName, id: Id) {
+        if let Err(why) = self.start_wanted(name, id) {
+            self.trouble(name, format!("starting {name}: {why}"));
+            self.actual.insert(name.clone(), Actual::Refused(id, clock::moment().plus(self.retry())));
+        }
+    }
+
+    fn start_wanted(&mut self, name: &ModuleName, id: Id) -> Result<(), String> {
+        let wish = self.wanted.module(name).ok_or("it is gone")?;
+        let loaded = wish.loaded.clone().ok_or("it is not complete")?;
+        let path = wish.path.clone();
+        let service = scan::open(&path, id)?;
+        let view = loaded.prints.run.is_some();
+        self.start_thread(name, id, Source { path, loaded }, service, view)
+    }
+
+    /// Starts a thread for a module whose directory may be gone, to take over its program and retire it.
+    fn start_unwanted(&mut self, name: &ModuleName, id: Id, source: Source) -> Result<(), String> {
+        let (service, view) = match scan::open(&source.path, id) {
+            Ok(directory) => {
+                let view = Prints::read(directory.as_fd()).run.is_some();
+                (directory, view)
+            }
+            // Nothing is executed in it any more; it only has to be a directory.
+            Err(_) => (open_directory(&self.status)?, false),
+        };
+        self.start_thread(name, id, source, service, view)
+    }
+
+    fn start_thread(
+        &mut self,
+        name: &ModuleName,
+        id: Id,
+        source: Source,
+        service: OwnedFd,
+        view: bool,
+    ) -> Result<(), String> {
+        let program = Arc::clone(self.programs.entry(name.clone()).or_default());
+        let (mailbox, inbox) = inbox::pair().map_err(|error| plain(&error))?;
+        let reports = self.sender.clone();
+        let task = Task {
+            name: name.clone(),
+            path: source.path.clone(),
+            id,
+            loaded: Arc::clone(&source.loaded),
+            view,
+            root: self.status.clone(),
+            output: match self.options.log {
+                Log::Inherit => Output::Inherit,
+                Log::None => Output::Null,
+            },
+            settle: self.options.settle,
+            anew: self.anew.remove(name),
+            program: Arc::clone(&program),
+            mailbox: mailbox.clone(),
+            reports: reports.clone(),
+        };
+        let module = name.clone();
+        let handle = Builder::new()
+            .name(name.to_string())
+            .stack_size(STACK)
+            .spawn(move || {
+                let why = panic::catch_unwind(AssertUnwindSafe(|| supervise::run(task, service, &inbox)));
+                let why = why.unwrap_or_else(|_| {
+                    // The program becomes a child of the main thread, which must not collect it.
+                    if let Some(pid) = Pid::new(program.load(Ordering::SeqCst)) {
+                        pidfd::claim(pid);
+                    }
+                    Why::Panicked
+                });
+                let _ = reports.send(Report::Gone(module, why));
+            })
+            .map_err(|error| plain(&error))?;
+        self.published.remove(name);
+        self.threads.insert(name.clone(), Thread { mailbox, handle, source });
+        self.actual.insert(name.clone(), Actual::Running(id));
+        Ok(())
+    }
+
+    pub(super) fn retire(&mut self, name: &ModuleName) {
+        if let (Some(thread), Some(Actual::Running(id))) = (self.threads.get(name), self.actual.get(name)) {
+            let id = *id;
+            thread.mailbox.send(match self.closing {
+                None => Mail::Retire(None),
+                Some(Closing::Stop(within)) => Mail::Retire(within),
+                Some(Closing::Leave) => Mail::Release,
+            });
+            self.actual.insert(name.clone(), Actual::Retiring(id));
+        }
+    }
+
+    pub(super) fn remove(&mut self, name: &ModuleName) {
+        if self.closing != Some(Closing::Leave)
+            && let Err(error) = home::remove(&self.status, name)
+        {
+            report::line(&format!("removing {error}"));
+        }
+        self.actual.remove(name);
+        self.anew.remove(name);
+        self.troubles.remove(name);
+    }
+
+    /// What a dead svtree left of modules that are not there any more, or not complete: programs that run are taken over
+    /// at once, and retired unless their module is wanted; of those that are not there the rest is removed.
+    pub(super) fn inherit(&mut self) {
+        let left = home::left(&self.status).unwrap_or_else(|error| {
+            report::line(&format!("reading {}: {}", self.status.display(), plain(&error)));
+            Vec::new()
+        });
+        for name in left {
+            let complete = |wanted: &mut Wanted| wanted.module(&name).is_some_and(|wish| wish.loaded.is_some());
+            if complete(&mut self.wanted) || self.wanted.is_unknown(&name) {
+                continue;
+            }
+            let file = |file: &str| client::read(&self.status.join(name.as_os_str()).join(file)).ok();
+            let state = file(home::file::STATE).and_then(|bytes| State::decode(&bytes).ok());
+            let state = state.unwrap_or_default();
+            let record = state.record.clone().unwrap_or_default();
+            let record = adopt::latest(record, file(home::file::SPAWNED).as_deref());
+            let alive = matches!(adopt::find(&record), Found::Alive(..));
+            if alive {
+                // A program that runs is not left alone for as long as its files are young.
+                self.wanted.reread(&name, clock::stamp());
+            }
+            let taken = if complete(&mut self.wanted) {
+                Ok(())
+            } else if alive {
+                let [device, inode] = record.directory;
+                let loaded = Loaded { policy: Policy::default(), prints: Prints::default(), mistake: None };
+                let directory = OsString::from_vec(unescaped(&state.directory)).into();
+                let source = Source { path: directory, loaded: Arc::new(loaded) };
+                self.start_unwanted(&name, Id { device, inode }, source)
+            } else if self.wanted.module(&name).is_some() {
+                Ok(())
+            } else {
+                home::remove(&self.status, &name).map_err(|error| error.to_string())
+            };
+            if let Err(why) = taken {
+                report::line(&format!("taking over {name}: {why}"));
+            }
+        }
+    }
+
+    pub(super) fn gone(&mut self, name: ModuleName, why: Why) {
+        let Some(thread) = self.threads.remove(&name) else {
+            return;
+        };
+        let _ = thread.handle.join();
+        let (id, retiring) = match self.actual.get(&name) {
+            Some(Actual::Running(id)) => (*id, false),
+            Some(Actual::Retiring(id)) => (*id, true),
+            Some(Actual::Left(_) | Actual::Refused(..) | Actual::Ended) | None => return,
+        };
+        let next = match why {
+            Why::Panicked if retiring => {
+                // Its program still has to be stopped.
+                match self.start_unwanted(&name, id, thread.source) {
+                    Ok(()) => return self.retire(&name),
+                    Err(error) => {
+                        report::line(&format!("retiring {name}: {error}; its program runs on"));
+                        Actual::Ended
+                    }
+                }
+            }
+            Why::Panicked => Actual::Refused(id, clock::moment().plus(RETRY_DEFECT)),
+            Why::Retired => Actual::Ended,
+            Why::Left | Why::NotOpened(_) if retiring => Actual::Ended,
+            Why::Left => Actual::Left(id),
+            Why::NotOpened(text) => {
+                self.trouble(&name, format!("starting {name}: {text}"));
+                Actual::Refused(id, clock::moment().plus(self.retry()))
+            }
+        };
+        if matches!(next, Actual::Left(_) | Actual::Ended) {
+            self.programs.remove(&name);
+            // Should it be wanted again before its status directory is gone, what that says is of the past.
+            self.anew.insert(name.clone());
+        }
+        self.actual.insert(name, next);
+    }
+
+    /// When what could not begin is tried again: one after the other, since what one takes another lacks.
+    fn retry(&self) -> Duration {
+        let others = self.actual.values().filter(|actual| matches!(actual, Actual::Refused(..))).count();
+        RETRY + RETRY_APART * u32::try_from(others).unwrap_or(u32::MAX).min(RETRY_SPREAD)
+    }
+
+    pub(super) fn trouble(&mut self, name: &ModuleName, line: String) {
+        self.troubles.entry(name.clone()).or_default().failed(line);
+    }
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd, String> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(rustix::fs::CWD, path, flags, Mode::empty()).map_err(|errno| plain(&errno.into()))
+}

@@ -1,0 +1,372 @@
+//! What the services directory asks for, kept up to date by looks at it.
+//!
+//! Must never start or stop anything; the parent compares and acts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::pure::name::ModuleName;
+use crate::pure::reconcile::{Desired, Id};
+use crate::pure::time::{Moment, Stamp, Wall};
+use crate::supervise::Loaded;
+use crate::unix::report::Repeated;
+use crate::unix::scan::{self, Found, Module, Other, Prints};
+
+/// A module that is asked for.
+#[derive(Debug)]
+pub struct Wish {
+    /// Its directory.
+    pub path: PathBuf,
+    /// Which directory that is.
+    pub id: Id,
+    /// What it asks for; `None` until it is complete.
+    pub loaded: Option<Arc<Loaded>>,
+    settled_at: Moment,
+    /// It came as a whole: by a rename, or as a link.
+    arrived: bool,
+    seen: (Prints, Wall),
+    seen_at: Moment,
+    /// Since when its files are missing.
+    missing: Option<Moment>,
+    trouble: Repeated,
+    exposed: Repeated,
+    /// What `enabled` in its file says.
+    asks_enabled: bool,
+}
+
+/// A directory that is to be watched, or not any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Watching {
+    /// Of a module.
+    Module(PathBuf),
+    /// Of a group, or incomplete: every name in it counts.
+    Every(PathBuf),
+    /// It is gone.
+    No(PathBuf),
+}
+
+/// How much of the tree a look covers.
+#[derive(Clone, Copy, Debug)]
+enum Scope<'a> {
+    Whole,
+    Entries(&'a BTreeSet<ModuleName>),
+}
+
+impl Scope<'_> {
+    fn covers(self, name: &ModuleName) -> bool {
+        match self {
+            Scope::Whole => true,
+            Scope::Entries(tops) => tops.contains(name.top_bytes()),
+        }
+    }
+}
+
+/// Everything that is asked for.
+#[derive(Debug)]
+pub struct Wanted {
+    services: PathBuf,
+    settle: Duration,
+    /// Refuse modules that others can write.
+    strict: bool,
+    modules: BTreeMap<ModuleName, Wish>,
+    others: BTreeMap<ModuleName, (PathBuf, Other)>,
+    groups: BTreeMap<ModuleName, (PathBuf, Id)>,
+    /// Entries of the services directory that are to be looked at again, and when.
+    again: BTreeMap<ModuleName, Moment>,
+    watched: BTreeMap<ModuleName, (Watching, Id)>,
+    watching: Vec<Watching>,
+    /// Modules whose files say something new.
+    changed: BTreeSet<ModuleName>,
+    unknown: BTreeMap<ModuleName, Repeated>,
+}
+
+impl Wanted {
+    /// Nothing is known yet.
+    #[must_use]
+    pub fn new(services: PathBuf, settle: Duration, strict: bool) -> Wanted {
+        Wanted {
+            services,
+            settle,
+            strict,
+            modules: BTreeMap::new(),
+            others: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            again: BTreeMap::new(),
+            watched: BTreeMap::new(),
+            watching: Vec::new(),
+            changed: BTreeSet::new(),
+            unknown: BTreeMap::new(),
+        }
+    }
+
+    /// The module `name`, if it is asked for.
+    pub fn module(&mut self, name: &ModuleName) -> Option<&mut Wish> {
+        self.modules.get_mut(name)
+    }
+
+    /// What is no module, and why.
+    #[must_use]
+    pub fn others(&self) -> &BTreeMap<ModuleName, (PathBuf, Other)> {
+        &self.others
+    }
+
+    /// For the reconciler.
+    #[must_use]
+    pub fn desired(&self) -> BTreeMap<ModuleName, Desired> {
+        self.modules
+            .iter()
+            .filter(|(name, wish)| wish.loaded.is_some() || !self.others.contains_key(*name))
+            .map(|(name, wish)| {
+                // Only a look says that it has settled, and that look is due at `again`.
+                let settled_at = if wish.loaded.is_some() { wish.settled_at } else { Moment(u64::MAX) };
+                (name.clone(), Desired { id: wish.id, settled_at })
+            })
+            .collect()
+    }
+
+    /// Whether nothing is known of a module, because it or a group that it is in could not be looked at.
+    #[must_use]
+    pub fn is_unknown(&self, name: &ModuleName) -> bool {
+        self.unknown.keys().any(|outer| name.is_within(outer))
+            || self.others.iter().any(|(outer, (_, other))| other.rejected && name.is_within(outer) && name != outer)
+    }
+
+    /// When an entry is to be looked at again.
+    #[must_use]
+    pub fn again(&self) -> Option<Moment> {
+        self.again.values().min().copied()
+    }
+
+    /// The directories whose watch changes since this was asked last.
+    pub fn watching(&mut self) -> Vec<Watching> {
+        std::mem::take(&mut self.watching)
+    }
+
+    /// All directories that are to be watched.
+    #[must_use]
+    pub fn directories(&self) -> Vec<Watching> {
+        self.watched.values().map(|(watching, _)| watching.clone()).collect()
+    }
+
+    /// The modules whose files say something new since this was asked last.
+    pub fn changed(&mut self) -> BTreeSet<ModuleName> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Looks at everything; says which directory the services directory is. `arrived` are the paths that came as a whole.
+    ///
+    /// # Errors
+    /// It cannot be read; everything stays as it is.
+    pub fn look(&mut self, arrived: &[PathBuf], now: Stamp) -> std::io::Result<Id> {
+        let (id, found) = Found::whole(&self.services)?;
+        self.again.clear();
+        self.absorb(found, Scope::Whole, arrived, now);
+        Ok(id)
+    }
+
+    /// Looks at some entries; `arrived` are the paths that came as a whole.
+    pub fn look_at(&mut self, tops: &BTreeSet<ModuleName>, arrived: &[PathBuf], now: Stamp) {
+        let mut found = Found::default();
+        for top in tops {
+            self.again.remove(top);
+            found.add(&self.services, top.clone());
+        }
+        self.absorb(found, Scope::Entries(tops), arrived, now);
+    }
+
+    /// Looks at what is due.
+    pub fn look_at_due(&mut self, now: Stamp) {
+        let due: BTreeSet<ModuleName> =
+            self.again.iter().filter(|(_, at)| **at <= now.moment).map(|(name, _)| name.clone()).collect();
+        if !due.is_empty() {
+            self.look_at(&due, &[], now);
+        }
+    }
+
+    /// Reads the files of one module now, however young they are.
+    pub fn reread(&mut self, name: &ModuleName, now: Stamp) {
+        if let Some(wish) = self.modules.get_mut(name) {
+            wish.arrived = true;
+        }
+        self.look_at(&BTreeSet::from([name.top()]), &[], now);
+    }
+
+    fn absorb(&mut self, found: Found, scope: Scope<'_>, arrived: &[PathBuf], now: Stamp) {
+        let stays = |name: &ModuleName, found: &Found| {
+            let within = |outer: &ModuleName| name.is_within(outer);
+            !scope.covers(name)
+                || found.unknown.iter().any(|(outer, _)| within(outer))
+                || found.kept.iter().any(|outer| within(outer) && outer != name)
+        };
+        self.others_found(&found, &stays);
+        self.groups.retain(|name, _| stays(name, &found));
+        self.groups.extend(found.groups.iter().map(|(name, path, id)| (name.clone(), (path.clone(), *id))));
+
+        let present: BTreeSet<&ModuleName> = found.modules.iter().map(|(name, ..)| name).collect();
+        let (settle, others, again) = (self.settle, &self.others, &mut self.again);
+        self.modules.retain(|name, wish| {
+            if present.contains(name) || stays(name, &found) {
+                return true;
+            }
+            // Files that are put back within the settle time were never gone.
+            let emptied = others.get(name).is_some_and(|(_, other)| other.id == wish.id && !other.rejected);
+            let since = *wish.missing.get_or_insert(now.moment);
+            let stays = emptied && wish.loaded.is_some() && now.moment.since(since) < settle;
+            if stays {
+                again.insert(name.top(), since.plus(settle));
+            }
+            stays
+        });
+
+        self.unknown.retain(|name, _| !scope.covers(name) || found.unknown.iter().any(|(other, _)| other == name));
+        for (name, why) in found.unknown {
+            self.again.insert(name.top(), now.moment.plus(RETRY));
+            let line = format!("reading {}: {why}; it stays as it is", self.services.join(name.as_os_str()).display());
+            self.unknown.entry(name).or_default().failed(line);
+        }
+        for (name, path, module) in found.modules {
+            let whole = arrived.iter().any(|arrived| *arrived == path || path.starts_with(arrived));
+            self.module_found(name, path, &module, whole, now);
+        }
+        self.update_watched(scope, now);
+    }
+
+    /// Compares what is to be watched with what is.
+    fn update_watched(&mut self, scope: Scope<'_>, now: Stamp) {
+        let mut wanted: BTreeMap<&ModuleName, (Watching, Id)> = BTreeMap::new();
+        for (name, (path, other)) in self.others.iter().filter(|(name, _)| scope.covers(name)) {
+            wanted.insert(name, (Watching::Every(path.clone()), other.id));
+        }
+        for (name, (path, id)) in self.groups.iter().filter(|(name, _)| scope.covers(name)) {
+            wanted.insert(name, (Watching::Every(path.clone()), *id));
+        }
+        for (name, wish) in self.modules.iter().filter(|(name, _)| scope.covers(name)) {
+            // One whose files are missing for a moment is both; then every name in it counts.
+            wanted.entry(name).or_insert_with(|| (Watching::Module(wish.path.clone()), wish.id));
+        }
+        self.watched.retain(|name, watched| {
+            let same = !scope.covers(name) || wanted.get(name) == Some(watched);
+            if !same {
+                let (Watching::Module(path) | Watching::Every(path) | Watching::No(path)) = &watched.0;
+                self.watching.push(Watching::No(path.clone()));
+            }
+            same
+        });
+        for (name, (watching, id)) in wanted {
+            if !self.watched.contains_key(name) {
+                if let Watching::Every(_) = watching {
+                    // What happened between the look and the watch is seen by another look.
+                    self.again.insert(name.top(), now.moment);
+                }
+                self.watching.push(watching.clone());
+                self.watched.insert(name.clone(), (watching, id));
+            }
+        }
+    }
+
+    fn others_found(&mut self, found: &Found, stays: &impl Fn(&ModuleName, &Found) -> bool) {
+        // Those that were rejected by their files are found as modules, and judged there.
+        self.others.retain(|name, _| stays(name, found));
+        for (name, path, other) in &found.others {
+            self.others.insert(name.clone(), (path.clone(), other.clone()));
+        }
+    }
+
+    fn module_found(&mut self, name: ModuleName, path: PathBuf, module: &Module, whole: bool, now: Stamp) {
+        if self.modules.get(&name).is_none_or(|wish| wish.id != module.id) {
+            self.modules.insert(name.clone(), Wish::new(path, module, now.moment));
+        }
+        let Some(wish) = self.modules.get_mut(&name) else {
+            return;
+        };
+        wish.missing = None;
+        wish.arrived |= whole;
+        if wish.seen != (module.prints, module.changed) {
+            wish.seen = (module.prints, module.changed);
+            wish.seen_at = now.moment;
+        }
+        let known = wish.loaded.as_ref().is_some_and(|loaded| {
+            loaded.prints == module.prints && loaded.policy.enabled == (module.normally_up && wish.asks_enabled)
+        });
+        if known {
+            return;
+        }
+        // A running program may write in its directory; only a module that has not begun must be all quiet.
+        let changed = if wish.loaded.is_some() { module.prints.changed() } else { module.changed };
+        let age = scan::age(changed, now.wall).unwrap_or(Duration::ZERO).max(now.moment.since(wish.seen_at));
+        if age < self.settle && !wish.arrived {
+            wish.settled_at = now.moment.plus(self.settle.saturating_sub(age));
+            self.again.insert(name.top(), wish.settled_at);
+            return;
+        }
+        wish.settled_at = now.moment;
+        wish.arrived = false;
+        wish.read(&name, module, self.strict, &mut self.others);
+        if wish.loaded.is_some() {
+            self.changed.insert(name);
+        }
+    }
+}
+
+/// What could not be looked at is tried again after this time.
+const RETRY: Duration = Duration::from_secs(2);
+
+impl Wish {
+    fn new(path: PathBuf, module: &Module, now: Moment) -> Wish {
+        Wish {
+            path,
+            id: module.id,
+            loaded: None,
+            settled_at: now,
+            arrived: module.linked,
+            seen: (module.prints, module.changed),
+            seen_at: now,
+            missing: None,
+            trouble: Repeated::default(),
+            exposed: Repeated::default(),
+            asks_enabled: true,
+        }
+    }
+
+    /// Reads what the module asks for: the last good one stays in force, and without one it is rejected.
+    fn read(
+        &mut self,
+        name: &ModuleName,
+        module: &Module,
+        strict: bool,
+        others: &mut BTreeMap<ModuleName, (PathBuf, Other)>,
+    ) {
+        let before = self.loaded.take();
+        let policy = match &module.exposed {
+            Some(exposed) if strict => Err(format!("{exposed}, and --strict is given")),
+            Some(exposed) => {
+                self.exposed.failed(format!("reading {}: {exposed}", self.path.display()));
+                scan::policy(&self.path, module)
+            }
+            None => scan::policy(&self.path, module),
+        };
+        match policy {
+            Ok(mut policy) => {
+                self.trouble.worked(&format!("reading {}: it is in order again", self.path.display()));
+                others.remove(name);
+                self.asks_enabled = policy.enabled;
+                policy.enabled &= module.normally_up;
+                self.loaded = Some(Arc::new(Loaded { policy, prints: module.prints, mistake: None }));
+            }
+            Err(why) => match before {
+                Some(good) => {
+                    let line = format!("reading {}: {why}; the last good one stays in force", self.path.display());
+                    self.trouble.failed(line);
+                    let policy = good.policy.clone();
+                    self.loaded = Some(Arc::new(Loaded { policy, prints: module.prints, mistake: Some(why) }));
+                }
+                None => {
+                    let other = Other { id: module.id, rejected: true, why };
+                    others.insert(name.clone(), (self.path.clone(), other));
+                }
+            },
+        }
+    }
+}

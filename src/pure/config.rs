@@ -1,0 +1,493 @@
+//! The text of `service.toml` and `group.toml` to a `Policy`; a mistake names line, column and the nearest key.
+//!
+//! One table of keys: what is not in it is unknown. Must never read a file.
+
+use std::fmt;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::exit::Signal;
+
+/// What a module asks for, complete: every key has its value or its default.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// What is executed.
+    pub program: Program,
+    /// Working directory, relative to the service directory; `None`: the service directory itself.
+    pub directory: Option<String>,
+    /// Whether it is started when svtree starts.
+    pub enabled: bool,
+    /// Variables added to svtree's own, in the order of their names.
+    pub environment: Vec<(String, String)>,
+    /// When it is started again.
+    pub restart: Restart,
+    /// How it is stopped.
+    pub stop: Stop,
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy {
+            program: Program::Run,
+            directory: None,
+            enabled: true,
+            environment: Vec::new(),
+            restart: Restart::default(),
+            stop: Stop::default(),
+        }
+    }
+}
+
+/// What is executed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// `./run` of the service directory.
+    Run,
+    /// A program and its arguments, at least one word.
+    Argv(Vec<String>),
+}
+
+/// When a program that exited is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Always.
+    Always,
+    /// Unless it exited 0.
+    Failure,
+    /// Never.
+    Never,
+}
+
+/// `[restart]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restart {
+    /// After which exits.
+    pub when: When,
+    /// The pause between two starts.
+    pub delay: Duration,
+    /// What that pause grows to; `None`: it does not grow.
+    pub max_delay: Option<Duration>,
+    /// So many exits in `interval` are borne; `None`: any number.
+    pub max_tries: Option<u32>,
+    /// So many core dumps in `interval` are borne; `None`: any number.
+    pub max_tries_if_coredumped: Option<u32>,
+    /// In which the tries are counted; as long a run ends a back-off.
+    pub interval: Duration,
+}
+
+impl Default for Restart {
+    fn default() -> Restart {
+        Restart {
+            when: When::Always,
+            delay: Duration::from_secs(1),
+            max_delay: None,
+            max_tries: None,
+            max_tries_if_coredumped: None,
+            interval: Duration::from_mins(1),
+        }
+    }
+}
+
+/// How much of a module a stop ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All that the module started.
+    Tree,
+    /// Only the program.
+    Main,
+}
+
+/// `[stop]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// What `d` sends before CONT.
+    pub signal: Signal,
+    /// After which KILL follows; `None`: never.
+    pub timeout: Option<Duration>,
+    /// What is ended.
+    pub scope: Scope,
+}
+
+impl Default for Stop {
+    fn default() -> Stop {
+        Stop { signal: Signal::TERM, timeout: Some(Duration::from_secs(30)), scope: Scope::Tree }
+    }
+}
+
+/// One mistake in a file, with the place where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// Counted from 1.
+    pub line: usize,
+    /// Counted in characters from 1.
+    pub column: usize,
+    /// What is wrong, and where it helps, what to write.
+    pub text: String,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}, column {}: {}", self.line, self.column, self.text)
+    }
+}
+
+/// Reads a `service.toml`.
+///
+/// # Errors
+/// Every mistake in it, in the order of their places.
+pub fn service(text: &str) -> Result<Policy, Vec<Mistake>> {
+    let mut policy = Policy::default();
+    read(text, KEYS, &mut policy)?;
+    Ok(policy)
+}
+
+/// Reads a `group.toml`, which has no keys yet.
+///
+/// # Errors
+/// Every mistake in it.
+pub fn group(text: &str) -> Result<(), Vec<Mistake>> {
+    read(text, &[], &mut Policy::default())
+}
+
+/// One key of the file: the table it stands in, its name, and how its value is taken.
+struct Key {
+    table: &'static str,
+    name: &'static str,
+    set: fn(&mut Policy, &DeValue<'_>) -> Result<(), String>,
+}
+
+const KEYS: &[Key] = &[
+    key("", "command", |policy, value| {
+        policy.program = Program::Argv(command(value)?);
+        Ok(())
+    }),
+    key("", "directory", |policy, value| {
+        policy.directory = Some(text(value)?);
+        Ok(())
+    }),
+    key("", "enabled", |policy, value| {
+        policy.enabled = truth(value)?;
+        Ok(())
+    }),
+    key("", "environment", |policy, value| {
+        policy.environment = variables(value)?;
+        Ok(())
+    }),
+    key("restart", "when", |policy, value| {
+        policy.restart.when =
+            one_of(value, &[("always", When::Always), ("failure", When::Failure), ("never", When::Never)])?;
+        Ok(())
+    }),
+    key("restart", "delay", |policy, value| {
+        policy.restart.delay = duration(value)?;
+        Ok(())
+    }),
+    key("restart", "max_delay", |policy, value| {
+        policy.restart.max_delay = Some(duration(value)?);
+        Ok(())
+    }),
+    key("restart", "max_tries", |policy, value| {
+        policy.restart.max_tries = limit(value)?;
+        Ok(())
+    }),
+    key("restart", "max_tries_if_coredumped", |policy, value| {
+        policy.restart.max_tries_if_coredumped = limit(value)?;
+        Ok(())
+    }),
+    key("restart", "interval", |policy, value| {
+        policy.restart.interval = duration(value)?;
+        Ok(())
+    }),
+    key("stop", "signal", |policy, value| {
+        policy.stop.signal = signal(value)?;
+        Ok(())
+    }),
+    key("stop", "timeout", |policy, value| {
+        policy.stop.timeout = match value.as_str() {
+            Some("never") => None,
+            _ => Some(duration(value)?),
+        };
+        Ok(())
+    }),
+    key("stop", "scope", |policy, value| {
+        policy.stop.scope = one_of(value, &[("tree", Scope::Tree), ("main", Scope::Main)])?;
+        Ok(())
+    }),
+];
+
+const fn key(table: &'static str, name: &'static str, set: fn(&mut Policy, &DeValue<'_>) -> Result<(), String>) -> Key {
+    Key { table, name, set }
+}
+
+fn read(text: &str, keys: &[Key], policy: &mut Policy) -> Result<(), Vec<Mistake>> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let mut wrong: Vec<(usize, String)> = errors
+        .iter()
+        .map(|error| (error.span().map_or(0, |span| span.start), error.message().replace('\n', ", ")))
+        .collect();
+    // Values behind a syntax mistake are guesses of the parser: the keys are read only in what parsed whole.
+    if wrong.is_empty() {
+        walk(table.get_ref(), "", keys, policy, &mut wrong);
+    }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    wrong.sort_by_key(|(offset, _)| *offset);
+    Err(wrong.into_iter().map(|(offset, message)| mistake_at(text, offset, message)).collect())
+}
+
+fn walk(table: &DeTable<'_>, inside: &str, keys: &[Key], policy: &mut Policy, wrong: &mut Vec<(usize, String)>) {
+    for (name, value) in table {
+        let found = keys.iter().find(|key| key.table == inside && key.name == name.get_ref());
+        if let Some(key) = found {
+            if let Err(message) = (key.set)(policy, value.get_ref()) {
+                wrong.push((value.span().start, format!("{}: {message}", name.get_ref())));
+            }
+        } else if inside.is_empty() && keys.iter().any(|key| key.table == name.get_ref()) {
+            match value.get_ref() {
+                DeValue::Table(inner) => walk(inner, name.get_ref(), keys, policy, wrong),
+                other => wrong
+                    .push((value.span().start, format!("{}: expected a table, found {}", name.get_ref(), kind(other)))),
+            }
+        } else {
+            wrong.push((name.span().start, unknown(name, inside, keys)));
+        }
+    }
+}
+
+/// The line for a key that is in no table, with the nearest one that is.
+fn unknown(name: &Spanned<std::borrow::Cow<'_, str>>, inside: &str, keys: &[Key]) -> String {
+    let full = |table: &str, key: &str| {
+        if table.is_empty() { key.to_owned() } else { format!("{table}.{key}") }
+    };
+    let mine = full(inside, name.get_ref());
+    let known = keys.iter().map(|key| full(key.table, key.name));
+    let tables = keys.iter().map(|key| key.table.to_owned()).filter(|table| !table.is_empty());
+    let nearest = known
+        .chain(tables)
+        .map(|key| {
+            // The same name in another table is the likeliest slip of all.
+            let bare = key.rsplit('.').next().unwrap_or(&key);
+            let near = strsim::damerau_levenshtein(&mine, &key).min(strsim::damerau_levenshtein(name.get_ref(), bare));
+            (near, key)
+        })
+        .min();
+    let shown = mine.escape_debug();
+    match nearest {
+        Some((distance, key)) if distance <= mine.chars().count().div_ceil(3).max(2) => {
+            format!("unknown key `{shown}`, did you mean `{key}`?")
+        }
+        _ => format!("unknown key `{shown}`"),
+    }
+}
+
+fn mistake_at(text: &str, offset: usize, message: String) -> Mistake {
+    let mut end = offset.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let before = &text[..end];
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    Mistake { line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1, text: message }
+}
+
+fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a float",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "an array",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+fn text(value: &DeValue<'_>) -> Result<String, String> {
+    let text = value.as_str().ok_or_else(|| format!("expected a string, found {}", kind(value)))?;
+    if text.contains('\0') {
+        return Err("a NUL byte cannot stand here".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn truth(value: &DeValue<'_>) -> Result<bool, String> {
+    value.as_bool().ok_or_else(|| format!("expected true or false, found {}", kind(value)))
+}
+
+fn command(value: &DeValue<'_>) -> Result<Vec<String>, String> {
+    let words = match value {
+        DeValue::String(line) => shlex::split(line).ok_or("a quote is not closed, or a backslash ends the string")?,
+        DeValue::Array(items) => items.iter().map(|item| text(item.get_ref())).collect::<Result<Vec<_>, _>>()?,
+        other => {
+            return Err(format!("expected a string or an array of strings, found {}", kind(other)));
+        }
+    };
+    match words.first() {
+        None => Err("no program is named".to_owned()),
+        Some(program) if program.is_empty() => Err("the program's name is empty".to_owned()),
+        Some(_) if words.iter().any(|word| word.contains('\0')) => Err("a NUL byte cannot stand here".to_owned()),
+        Some(_) => Ok(words),
+    }
+}
+
+fn variables(value: &DeValue<'_>) -> Result<Vec<(String, String)>, String> {
+    let DeValue::Table(table) = value else {
+        return Err(format!("expected a table of strings, found {}", kind(value)));
+    };
+    let mut variables = Vec::with_capacity(table.len());
+    for (name, value) in table {
+        let name = name.get_ref();
+        if name.is_empty() || name.contains(['=', '\0']) {
+            return Err(format!("`{}` cannot be the name of a variable", name.escape_debug()));
+        }
+        variables.push((name.to_string(), text(value.get_ref()).map_err(|why| format!("{name}: {why}"))?));
+    }
+    Ok(variables)
+}
+
+fn one_of<T: Copy>(value: &DeValue<'_>, choices: &[(&str, T)]) -> Result<T, String> {
+    let found = value.as_str().and_then(|word| choices.iter().find(|(name, _)| *name == word));
+    if let Some((_, choice)) = found {
+        return Ok(*choice);
+    }
+    let names: Vec<String> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+    Err(format!("expected {}", names.join(" or ")))
+}
+
+/// Longer times than this are mistakes; it keeps every sum of two far from overflow.
+const LONGEST: Duration = Duration::from_hours(10 * 366 * 24);
+
+/// A time such as `500ms`, `10s`, `5m`, as the configuration and the command line write it.
+///
+/// # Errors
+/// Says what is expected.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("expected a time such as \"500ms\", \"10s\" or \"5m\", found \"{}\"", text.escape_debug());
+    let signed: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+    let duration = Duration::try_from(signed).map_err(|_| wrong())?;
+    if duration > LONGEST {
+        return Err(format!("\"{text}\" is more than ten years"));
+    }
+    Ok(duration)
+}
+
+fn duration(value: &DeValue<'_>) -> Result<Duration, String> {
+    match value {
+        DeValue::String(text) => parse_duration(text),
+        DeValue::Integer(number) => Err(format!("expected a time with its unit, such as \"{}s\"", number.as_str())),
+        other => Err(format!("expected a time such as \"10s\", found {}", kind(other))),
+    }
+}
+
+fn limit(value: &DeValue<'_>) -> Result<Option<u32>, String> {
+    let number = value
+        .as_integer()
+        .and_then(|number| u32::from_str_radix(number.as_str(), number.radix()).ok())
+        .ok_or("expected a whole number from 0 (no limit) to 4294967295")?;
+    Ok((number > 0).then_some(number))
+}
+
+fn signal(value: &DeValue<'_>) -> Result<Signal, String> {
+    let found = match value {
+        DeValue::String(text) => Signal::parse(text),
+        DeValue::Integer(number) => Signal::parse(number.as_str()),
+        _ => None,
+    };
+    found.ok_or_else(|| "expected a signal such as \"TERM\" or 15".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mistakes(text: &str) -> Vec<String> {
+        service(text).expect_err("a mistake").iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn empty_is_all_defaults() {
+        assert_eq!(service(""), Ok(Policy::default()));
+        assert_eq!(group("# nothing\n"), Ok(()));
+    }
+
+    #[test]
+    fn every_key() {
+        let policy = service(
+            r#"
+            command = "bin/server --name 'two words'"
+            directory = "data"
+            enabled = false
+            environment = { B = "2", A = "1" }
+            [restart]
+            when = "failure"
+            delay = "500ms"
+            max_delay = "5m"
+            max_tries = 3
+            max_tries_if_coredumped = 0
+            interval = "10s"
+            [stop]
+            signal = "INT"
+            timeout = "never"
+            scope = "main"
+            "#,
+        )
+        .expect("no mistake");
+        assert_eq!(
+            policy,
+            Policy {
+                program: Program::Argv(vec!["bin/server".into(), "--name".into(), "two words".into()]),
+                directory: Some("data".into()),
+                enabled: false,
+                environment: vec![("A".into(), "1".into()), ("B".into(), "2".into())],
+                restart: Restart {
+                    when: When::Failure,
+                    delay: Duration::from_millis(500),
+                    max_delay: Some(Duration::from_mins(5)),
+                    max_tries: Some(3),
+                    max_tries_if_coredumped: None,
+                    interval: Duration::from_secs(10),
+                },
+                stop: Stop { signal: Signal::INT, timeout: None, scope: Scope::Main },
+            }
+        );
+    }
+
+    #[test]
+    fn mistakes_name_their_place_and_the_nearest_key() {
+        assert_eq!(mistakes("comand = \"x\"\n"), ["line 1, column 1: unknown key `comand`, did you mean `command`?"]);
+        assert_eq!(
+            mistakes("\n[restart]\ndealy = \"1s\"\n"),
+            ["line 3, column 1: unknown key `restart.dealy`, did you mean `restart.delay`?"]
+        );
+        assert_eq!(
+            mistakes("delay = \"1s\""),
+            ["line 1, column 1: unknown key `delay`, did you mean `restart.delay`?"]
+        );
+        assert_eq!(
+            mistakes("[restart]\ndelay = 5\nmax_tries = -1\n"),
+            [
+                "line 2, column 9: delay: expected a time with its unit, such as \"5s\"",
+                "line 3, column 13: max_tries: expected a whole number from 0 (no limit) to 4294967295",
+            ]
+        );
+        assert_eq!(mistakes("[stop]\nscope = \"all\""), ["line 2, column 9: scope: expected \"tree\" or \"main\""]);
+        assert!(mistakes("command = [\"a\"\n")[0].starts_with("line "));
+        assert_eq!(
+            mistakes("command = \"a 'b\""),
+            ["line 1, column 11: command: a quote is not closed, or a backslash ends the string"]
+        );
+    }
+
+    #[test]
+    fn times() {
+        for (text, millis) in [("500ms", 500), ("10s", 10_000), ("5m", 300_000), ("1h30m", 5_400_000), ("0s", 0)] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "10", "-1s", "1 fortnight", "99999999999h"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+}

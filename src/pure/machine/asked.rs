@@ -1,0 +1,126 @@
+//! What follows from what is asked of a module: by a letter, or by the parent that retires it.
+//!
+//! Must never judge how a program ended: that is `life.rs`.
+
+use std::time::Duration;
+
+use super::{Action, Machine, Phase};
+use crate::pure::command::Command;
+use crate::pure::exit::Signal;
+use crate::pure::status::Want;
+use crate::pure::time::Stamp;
+
+impl Machine {
+    pub(super) fn command(&mut self, now: Stamp, command: Command, actions: &mut Vec<Action>) {
+        match command {
+            Command::Up => self.want_running(now, Want::Up, actions),
+            Command::Once => self.want_running(now, Want::Once, actions),
+            Command::Down => self.down(now, self.stop.timeout, actions),
+            Command::Signal(signal) => self.signal(signal, actions),
+            Command::Exit => {
+                self.leaving = true;
+                self.leave_if_idle();
+            }
+            Command::Silence => self.alarms = false,
+            Command::Alarms => self.alarms = true,
+            Command::Reload => actions.push(Action::Reload),
+        }
+    }
+
+    fn want_running(&mut self, now: Stamp, want: Want, actions: &mut Vec<Action>) {
+        self.want = want;
+        match self.phase {
+            Phase::Down | Phase::Failed | Phase::Waiting { .. } => {
+                self.history.forgive();
+                self.start(now, actions);
+            }
+            // The stop goes on; `u` wants it started after that, `o` wants no more than what runs.
+            Phase::Stopping { .. } | Phase::Sweeping { .. } => self.asked = want == Want::Up,
+            Phase::StartingFinish | Phase::Finishing { .. } => self.asked = true,
+            Phase::Up { .. } | Phase::Starting | Phase::Gone => {}
+        }
+    }
+
+    fn down(&mut self, now: Stamp, timeout: Option<Duration>, actions: &mut Vec<Action>) {
+        self.want = Want::Down;
+        self.asked = false;
+        match self.phase {
+            Phase::Down => {}
+            Phase::Failed | Phase::Waiting { .. } => {
+                self.phase = Phase::Down;
+                self.reason = None;
+            }
+            Phase::Up { .. } | Phase::Stopping { killed: false, .. } => self.stop(now, timeout, actions),
+            Phase::Stopping { .. } | Phase::Sweeping { .. } | Phase::Finishing { .. } => {}
+            Phase::Starting | Phase::StartingFinish | Phase::Gone => {}
+        }
+        self.leave_if_idle();
+    }
+
+    /// Tells the program to end. One that is told again keeps its deadline.
+    pub(super) fn stop(&mut self, now: Stamp, timeout: Option<Duration>, actions: &mut Vec<Action>) {
+        let (pid, kill_at) = match self.phase {
+            Phase::Up { pid, .. } => (pid, timeout.map(|timeout| now.moment.plus(timeout))),
+            Phase::Stopping { pid, kill_at, .. } => (pid, kill_at),
+            Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Starting | Phase::Sweeping { .. } => return,
+            Phase::StartingFinish | Phase::Finishing { .. } | Phase::Gone => return,
+        };
+        actions.push(Action::Signal(pid, self.stop.signal));
+        // A program that is stopped cannot act on TERM.
+        actions.push(Action::Signal(pid, Signal::CONT));
+        self.phase = Phase::Stopping { pid, paused: false, kill_at, killed: false };
+    }
+
+    fn signal(&mut self, signal: Signal, actions: &mut Vec<Action>) {
+        match &mut self.phase {
+            Phase::Up { pid, paused } | Phase::Stopping { pid, paused, .. } => {
+                actions.push(Action::Signal(*pid, signal));
+                if signal == Signal::STOP {
+                    *paused = true;
+                } else if signal == Signal::CONT {
+                    *paused = false;
+                }
+            }
+            // The program is gone: KILL is for what it left.
+            Phase::Sweeping { pid, .. } if signal == Signal::KILL => actions.push(Action::Sweep(*pid, signal)),
+            // As in runit and s6, a `finish` that hangs can be ended; pausing is of programs.
+            Phase::Finishing { pid, .. } if signal != Signal::STOP => actions.push(Action::Signal(*pid, signal)),
+            Phase::Sweeping { .. } | Phase::Finishing { .. } | Phase::StartingFinish => {}
+            Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Starting | Phase::Gone => {}
+        }
+    }
+
+    pub(super) fn retire(&mut self, now: Stamp, within: Option<Duration>, actions: &mut Vec<Action>) {
+        self.leaving = true;
+        let timeout = match (self.stop.timeout, within) {
+            (Some(own), Some(cap)) => Some(own.min(cap)),
+            (own, cap) => own.or(cap),
+        };
+        self.down(now, timeout, actions);
+        let kill_at = match &mut self.phase {
+            Phase::Stopping { kill_at, killed: false, .. } => kill_at,
+            Phase::Sweeping { kill_at, .. } | Phase::Finishing { kill_at, .. } => kill_at,
+            Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Starting | Phase::Up { .. } => return,
+            Phase::Stopping { .. } | Phase::StartingFinish | Phase::Gone => return,
+        };
+        // One that was being stopped without a limit has the limit of now.
+        let limit = if kill_at.is_none() { timeout } else { within };
+        if let Some(limit) = limit {
+            let capped = now.moment.plus(limit);
+            *kill_at = Some(kill_at.map_or(capped, |at| at.min(capped)));
+        }
+    }
+
+    pub(super) fn leave_if_idle(&mut self) {
+        if !self.leaving {
+            return;
+        }
+        match self.phase {
+            Phase::Down | Phase::Failed | Phase::Waiting { .. } => {
+                self.phase = Phase::Gone;
+            }
+            Phase::Starting | Phase::Up { .. } | Phase::Stopping { .. } | Phase::Sweeping { .. } => {}
+            Phase::StartingFinish | Phase::Finishing { .. } | Phase::Gone => {}
+        }
+    }
+}

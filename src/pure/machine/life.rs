@@ -1,0 +1,199 @@
+//! The life of a module's program, from a start to what follows its end.
+//!
+//! Must never change what is asked of the module, but for a program that did what it was there for.
+
+use std::time::Duration;
+
+use super::{Action, EXITS_KEPT, Ended, Machine, NotStarted, Phase, Verdict};
+use crate::pure::config::{Scope, When};
+use crate::pure::exit::{Exit, How, Pid, Signal};
+use crate::pure::restart::Next;
+use crate::pure::status::Want;
+use crate::pure::time::Stamp;
+
+/// A program that could not be started is tried again after no less than this.
+const SHORTEST_AFTER_FAILURE: Duration = Duration::from_millis(100);
+
+impl Machine {
+    pub(super) fn start(&mut self, now: Stamp, actions: &mut Vec<Action>) {
+        self.asked = false;
+        self.verdict = Verdict::Rest;
+        self.start_before = self.history.last_start;
+        self.history.started(now.moment);
+        self.phase = Phase::Starting;
+        actions.push(Action::Spawn);
+    }
+
+    pub(super) fn spawned(&mut self, now: Stamp, pid: Pid) {
+        self.phase = Phase::Up { pid, paused: false };
+        self.since = now;
+        self.starts += 1;
+        self.adopted = false;
+        self.changed = false;
+        self.reason = None;
+    }
+
+    pub(super) fn spawn_failed(&mut self, now: Stamp, failure: NotStarted) {
+        if self.dead.is_some() {
+            self.since = now;
+        }
+        self.verdict = match self.want {
+            Want::Up if failure.shortage => Verdict::Start(now.moment.plus(self.restart.delay)),
+            Want::Up => self.judge(now, None, &failure.why),
+            Want::Once | Want::Down => Verdict::GiveUp(failure.why.clone()),
+        };
+        // Even a policy without a pause must not make a busy loop of a program that cannot be started.
+        if let Verdict::Start(at) = &mut self.verdict {
+            *at = (*at).max(now.moment.plus(SHORTEST_AFTER_FAILURE));
+        }
+        self.reason = Some(failure.why);
+        self.wait_or_rest(now);
+    }
+
+    pub(super) fn exited(&mut self, now: Stamp, ended: Ended, actions: &mut Vec<Action>) {
+        let (kill_at, killed, stopping) = match self.phase {
+            Phase::Up { pid, .. } if pid == ended.pid => {
+                (self.stop.timeout.map(|timeout| now.moment.plus(timeout)), false, false)
+            }
+            Phase::Stopping { pid, kill_at, killed, .. } if pid == ended.pid => (kill_at, killed, true),
+            Phase::Finishing { pid, .. } if pid == ended.pid => {
+                self.dead = Some(ended.pid);
+                if ended.remains && self.stop.scope == Scope::Tree {
+                    // A `finish` has nothing to leave.
+                    actions.push(Action::Sweep(ended.pid, Signal::KILL));
+                    self.phase = Phase::Sweeping { pid, finish: None, kill_at: None };
+                } else {
+                    self.settle(now, actions);
+                }
+                return;
+            }
+            // Not a process of this machine.
+            Phase::Up { .. } | Phase::Stopping { .. } | Phase::Finishing { .. } | Phase::Sweeping { .. } => return,
+            Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Starting => return,
+            Phase::StartingFinish | Phase::Gone => return,
+        };
+        let exit = Exit { at: now.wall, pid: ended.pid, how: ended.how, uptime: now.moment.since(self.since.moment) };
+        self.exits.push_front(exit);
+        self.exits.truncate(EXITS_KEPT);
+        self.exits_total += 1;
+        self.adopted = false;
+        self.dead = Some(ended.pid);
+        self.verdict = match self.want {
+            Want::Up if !stopping => {
+                let ran = format!("{} after {}", ended.how, human(exit.uptime));
+                let verdict = self.judge(now, Some(ended.how), &ran);
+                self.reason = Some(ran);
+                verdict
+            }
+            Want::Up | Want::Down => {
+                self.reason = None;
+                Verdict::Rest
+            }
+            Want::Once => {
+                self.reason = (!ended.how.success()).then(|| format!("{} after {}", ended.how, human(exit.uptime)));
+                Verdict::Rest
+            }
+        };
+        if ended.remains && self.stop.scope == Scope::Tree {
+            let signal = if killed { Signal::KILL } else { self.stop.signal };
+            let kill_at = if killed { None } else { kill_at };
+            actions.push(Action::Sweep(ended.pid, signal));
+            let finish = ended.finish.then_some(ended.how);
+            self.phase = Phase::Sweeping { pid: ended.pid, finish, kill_at };
+        } else {
+            self.after_program(now, ended.finish.then_some(ended.how), actions);
+        }
+    }
+
+    pub(super) fn swept(&mut self, now: Stamp, actions: &mut Vec<Action>) {
+        if let Phase::Sweeping { finish, .. } = self.phase {
+            self.after_program(now, finish, actions);
+        }
+    }
+
+    fn after_program(&mut self, now: Stamp, finish: Option<How>, actions: &mut Vec<Action>) {
+        match finish {
+            Some(how) => {
+                self.phase = Phase::StartingFinish;
+                actions.push(Action::SpawnFinish(how));
+            }
+            None => self.settle(now, actions),
+        }
+    }
+
+    pub(super) fn finish_spawned(&mut self, now: Stamp, pid: Pid) {
+        self.since = now;
+        self.phase = Phase::Finishing { pid, kill_at: self.stop.timeout.map(|timeout| now.moment.plus(timeout)) };
+    }
+
+    pub(super) fn finish_failed(&mut self, now: Stamp, why: String, actions: &mut Vec<Action>) {
+        self.settle(now, actions);
+        self.reason.get_or_insert(why);
+    }
+
+    /// Nothing of the program runs any more: start it again, or stay down.
+    fn settle(&mut self, now: Stamp, actions: &mut Vec<Action>) {
+        if !self.leaving {
+            let at_once = match (self.want, &self.verdict) {
+                (Want::Down, _) => false,
+                (Want::Up | Want::Once, _) if self.asked => true,
+                (Want::Up, Verdict::Start(at)) => *at <= now.moment,
+                (Want::Up, Verdict::Rest | Verdict::GiveUp(_)) | (Want::Once, _) => false,
+            };
+            if at_once {
+                return self.start(now, actions);
+            }
+        }
+        self.since = now;
+        self.wait_or_rest(now);
+    }
+
+    /// Nothing runs and nothing is started now.
+    pub(super) fn wait_or_rest(&mut self, now: Stamp) {
+        self.asked = false;
+        self.phase = match std::mem::replace(&mut self.verdict, Verdict::Rest) {
+            Verdict::GiveUp(why) if self.want != Want::Down => {
+                self.reason = Some(why);
+                Phase::Failed
+            }
+            Verdict::Start(until) if self.want == Want::Up => Phase::Waiting { until: until.max(now.moment) },
+            Verdict::Rest | Verdict::GiveUp(_) | Verdict::Start(_) => Phase::Down,
+        };
+        self.leave_if_idle();
+    }
+
+    /// What follows an end that nobody asked for; `how` is `None` when the program could not even be started.
+    fn judge(&mut self, now: Stamp, how: Option<How>, why: &str) -> Verdict {
+        let success = how.is_some_and(How::success);
+        let again = match self.restart.when {
+            When::Always => true,
+            When::Failure => !success,
+            When::Never => false,
+        };
+        if !again {
+            if success {
+                // It did what it was there for: it is wanted no longer, and nobody is to worry about it.
+                self.want = Want::Down;
+                return Verdict::Rest;
+            }
+            return Verdict::GiveUp(format!("{why}, and restart.when is \"never\""));
+        }
+        let core = how.is_some_and(How::dumped_core);
+        match self.history.exited(now.moment, &self.restart, core) {
+            Next::At(at) => Verdict::Start(at),
+            Next::GiveUp(too_many) => Verdict::GiveUp(format!("{too_many}; last: {why}")),
+        }
+    }
+}
+
+/// A time a program ran, short, for a reason: `0.2 s`, `45 s`, `12 min`.
+fn human(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..10 => format!("{:.1} s", duration.as_secs_f64()),
+        10..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        172_800.. => format!("{} days", seconds / 86400),
+    }
+}

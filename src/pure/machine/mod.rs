@@ -1,0 +1,328 @@
+//! One module: what is asked of it, what is true of it, and what follows from an event.
+//!
+//! `Machine::handle` is the whole policy of the supervise thread. It has no effect: orders go out as `Action`s,
+//! and what came of them comes back as `Event`s. The life of a module's program:
+//!
+//! ```text
+//!   Down, Failed, Waiting --> Starting --> Up --> (Stopping) --> (Sweeping) --> (Finishing) --> Down, Failed, Waiting
+//! ```
+//!
+//! A pid lives inside the phases that have one. A program that ended stays unreaped, so that its pid cannot be
+//! another's, until the record that names it has been replaced.
+
+mod asked;
+mod life;
+mod shown;
+mod terms;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use self::shown::Visible;
+pub use self::terms::{Action, Configured, Ended, Event, NotStarted, Phase, Taken};
+use super::config::{Restart, Stop};
+use super::exit::{Exit, Pid, Signal};
+use super::restart::History;
+use super::status::{Running, Want};
+use super::time::{Moment, Stamp};
+
+/// How many exits are remembered.
+pub const EXITS_KEPT: usize = 20;
+
+/// A record that could not be written is written again after this time.
+const REPUBLISH: Duration = Duration::from_secs(1);
+
+/// What follows the end of the program once nothing of it is left, unless a command says otherwise meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Verdict {
+    /// It stays down.
+    Rest,
+    /// It is started at this moment.
+    Start(Moment),
+    /// It is given up.
+    GiveUp(String),
+}
+
+/// The supervision of one module, without any effect.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    phase: Phase,
+    want: Want,
+    /// Leave as soon as nothing runs.
+    leaving: bool,
+    /// A letter asked for a start that could not be made yet.
+    asked: bool,
+    verdict: Verdict,
+    /// Ended and unreaped.
+    dead: Option<Pid>,
+    alarms: bool,
+    changed: bool,
+    enabled: bool,
+    adopted: bool,
+    restart: Restart,
+    stop: Stop,
+    since: Stamp,
+    history: History,
+    /// The last start but one, for a start that is deferred.
+    start_before: Option<Moment>,
+    starts: u64,
+    reason: Option<String>,
+    mistake: Option<String>,
+    exits: VecDeque<Exit>,
+    exits_total: u64,
+    /// What the records say, or were to say when they were written last; `None` when that is not known.
+    published: Option<Visible>,
+    /// They could not be written, and are written again then or when they say something new.
+    republish_at: Option<Moment>,
+    /// `Leave` has been ordered.
+    left: bool,
+}
+
+impl Machine {
+    /// A machine that has not begun.
+    #[must_use]
+    pub fn new(restart: Restart, stop: Stop, enabled: bool, now: Stamp) -> Machine {
+        Machine {
+            phase: Phase::Down,
+            want: if enabled { Want::Up } else { Want::Down },
+            leaving: false,
+            asked: false,
+            verdict: Verdict::Rest,
+            dead: None,
+            alarms: true,
+            changed: false,
+            enabled,
+            adopted: false,
+            restart,
+            stop,
+            since: now,
+            history: History::default(),
+            start_before: None,
+            starts: 0,
+            reason: None,
+            mistake: None,
+            exits: VecDeque::new(),
+            exits_total: 0,
+            published: None,
+            republish_at: None,
+            left: false,
+        }
+    }
+
+    /// Continues what a predecessor under the same boot recorded; before `Begin` or `Adopted`.
+    pub fn take_over(&mut self, taken: Taken) {
+        self.want = taken.want;
+        self.alarms = !taken.silenced;
+        self.since = taken.since;
+        self.history = taken.history;
+        self.exits = taken.exits;
+        self.exits_total = taken.exits_total;
+        self.starts = taken.restarts + u64::from(self.history.last_start.is_some());
+        self.reason = taken.reason;
+        if taken.failed {
+            self.phase = Phase::Failed;
+        } else if let Some(until) = taken.until {
+            self.phase = Phase::Waiting { until };
+        }
+    }
+
+    /// `[restart]` and `[stop]` as they hold from the start that is being made.
+    pub fn adjust(&mut self, restart: Restart, stop: Stop) {
+        self.restart = restart;
+        self.stop = stop;
+    }
+
+    /// What follows from an event.
+    pub fn handle(&mut self, now: Stamp, event: Event) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if self.left {
+            return actions;
+        }
+        match event {
+            Event::Begin => self.begin(now, &mut actions),
+            Event::Adopted { pid, paused } => self.adopt(now, pid, paused, &mut actions),
+            Event::Lost(ended) => {
+                self.phase = Phase::Up { pid: ended.pid, paused: false };
+                self.exited(now, ended, &mut actions);
+            }
+            Event::Command(command) => self.command(now, command, &mut actions),
+            Event::Spawned(pid) => self.spawned(now, pid),
+            Event::SpawnFailed(failure) => self.spawn_failed(now, failure),
+            Event::Deferred(until) => {
+                self.history.last_start = self.start_before;
+                self.verdict = Verdict::Start(until);
+                self.wait_or_rest(now);
+            }
+            Event::FinishSpawned(pid) => self.finish_spawned(now, pid),
+            Event::FinishFailed(why) => self.finish_failed(now, why, &mut actions),
+            Event::Exited(ended) => self.exited(now, ended, &mut actions),
+            Event::Swept => self.swept(now, &mut actions),
+            Event::Configured(configured) => self.configured(now, configured),
+            Event::Retire(within) => self.retire(now, within, &mut actions),
+            Event::Release => {
+                self.left = true;
+                actions.push(Action::Leave);
+                return actions;
+            }
+            Event::PublishFailed => {
+                self.republish_at = Some(now.moment.plus(REPUBLISH));
+                return actions;
+            }
+            Event::Heal => self.published = None,
+            Event::Tick => self.tick(now, &mut actions),
+        }
+        self.conclude(&mut actions);
+        actions
+    }
+
+    /// When `Tick` is due; `None`: nothing waits for the clock.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Moment> {
+        if self.left {
+            return None;
+        }
+        let phase = match self.phase {
+            Phase::Waiting { until } => Some(until),
+            Phase::Stopping { kill_at, .. } | Phase::Sweeping { kill_at, .. } | Phase::Finishing { kill_at, .. } => {
+                kill_at
+            }
+            Phase::Down | Phase::Failed | Phase::Starting | Phase::Up { .. } => None,
+            Phase::StartingFinish | Phase::Gone => None,
+        };
+        [phase, self.republish_at].into_iter().flatten().min()
+    }
+
+    /// What is true now.
+    #[must_use]
+    pub fn phase(&self) -> &Phase {
+        &self.phase
+    }
+
+    /// What was asked.
+    #[must_use]
+    pub fn want(&self) -> Want {
+        self.want
+    }
+
+    /// The process that has ended and must not be reaped yet.
+    #[must_use]
+    pub fn dead(&self) -> Option<Pid> {
+        self.dead
+    }
+
+    /// Why it is as it is.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+
+    /// What decides over restarts.
+    #[must_use]
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// What it has in mind beyond its phase and want, in words; two machines that agree in everything that can be asked
+    /// behave alike.
+    #[must_use]
+    pub fn intentions(&self) -> String {
+        let verdict = match self.verdict {
+            Verdict::Rest => "rest",
+            Verdict::Start(_) => "start",
+            Verdict::GiveUp(_) => "give up",
+        };
+        format!("leaving {}, asked {}, verdict {verdict}", self.leaving, self.asked)
+    }
+
+    /// When the pid changed last.
+    #[must_use]
+    pub fn since(&self) -> Stamp {
+        self.since
+    }
+
+    fn begin(&mut self, now: Stamp, actions: &mut Vec<Action>) {
+        if self.phase == Phase::Failed || self.want != Want::Up {
+            return;
+        }
+        // After a take-over the pause that was running goes on, if it is one that the policy could have made.
+        let longest = now.moment.plus(self.restart.max_delay.unwrap_or(self.restart.delay).max(self.restart.delay));
+        match self.phase {
+            Phase::Waiting { until } if until > now.moment && until <= longest => {}
+            Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Starting => self.start(now, actions),
+            Phase::Up { .. } | Phase::Stopping { .. } | Phase::Sweeping { .. } => {}
+            Phase::StartingFinish | Phase::Finishing { .. } | Phase::Gone => {}
+        }
+    }
+
+    fn adopt(&mut self, now: Stamp, pid: Pid, paused: bool, actions: &mut Vec<Action>) {
+        self.adopted = true;
+        self.phase = Phase::Up { pid, paused };
+        self.reason = None;
+        if self.want == Want::Down {
+            // The predecessor died while it stopped it: the stop begins again.
+            self.stop(now, self.stop.timeout, actions);
+        }
+    }
+
+    fn configured(&mut self, now: Stamp, configured: Configured) {
+        self.enabled = configured.enabled;
+        self.mistake = configured.mistake;
+        self.changed = configured.changed && self.status().running == Running::Program;
+        if let Some((restart, stop)) = configured.at_once {
+            self.restart = restart;
+            self.stop = stop;
+        }
+        if let (Phase::Waiting { until }, Some(start)) = (&mut self.phase, self.history.last_start) {
+            // Somebody mended something: a pause that had grown is not waited out.
+            *until = (*until).min(start.plus(self.restart.delay)).max(now.moment);
+        }
+    }
+
+    fn tick(&mut self, now: Stamp, actions: &mut Vec<Action>) {
+        let due = |at: Option<Moment>| at.is_some_and(|at| at <= now.moment);
+        if due(self.republish_at) {
+            self.published = None;
+        }
+        match &mut self.phase {
+            Phase::Waiting { until } if *until <= now.moment => self.start(now, actions),
+            Phase::Stopping { pid, kill_at, killed, .. } if due(*kill_at) => {
+                *kill_at = None;
+                *killed = true;
+                actions.push(Action::Signal(*pid, Signal::KILL));
+            }
+            Phase::Sweeping { pid, kill_at, .. } if due(*kill_at) => {
+                *kill_at = None;
+                actions.push(Action::Sweep(*pid, Signal::KILL));
+            }
+            Phase::Finishing { pid, kill_at } if due(*kill_at) => {
+                *kill_at = None;
+                actions.push(Action::Signal(*pid, Signal::KILL));
+            }
+            Phase::Waiting { .. } | Phase::Stopping { .. } | Phase::Sweeping { .. } | Phase::Finishing { .. } => {}
+            Phase::Down | Phase::Failed | Phase::Starting | Phase::Up { .. } => {}
+            Phase::StartingFinish | Phase::Gone => {}
+        }
+    }
+
+    /// Once the phase stands: the records first, then the dead, then the end.
+    fn conclude(&mut self, actions: &mut Vec<Action>) {
+        if matches!(self.phase, Phase::Starting | Phase::StartingFinish) {
+            return;
+        }
+        let visible = self.visible();
+        if self.published.as_ref() != Some(&visible) {
+            self.published = Some(visible);
+            self.republish_at = None;
+            actions.push(Action::Publish);
+        }
+        if !matches!(self.phase, Phase::Sweeping { .. })
+            && let Some(pid) = self.dead.take()
+        {
+            actions.push(Action::Reap(pid));
+        }
+        if self.phase == Phase::Gone {
+            self.left = true;
+            actions.push(Action::Leave);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What a module shows of itself: the 20-byte records, `state.json`, and when they say something new.
+//!
+//! Must never change the machine.
+
+use super::{Machine, Phase};
+use crate::pure::exit::Pid;
+use crate::pure::state::{ExitEntry, State, StateName};
+use crate::pure::status::{Running, Status};
+use crate::pure::time::{Moment, Stamp, Wall};
+
+/// Everything that the records show and that can change by itself.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Visible {
+    status: Status,
+    state: StateName,
+    until: Option<Moment>,
+    reason: Option<String>,
+    exits_total: u64,
+    starts: u64,
+    changed: bool,
+    enabled: bool,
+    adopted: bool,
+}
+
+impl Machine {
+    /// What the 20-byte records say.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let (pid, running, paused) = match self.phase {
+            Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Gone => (None, Running::Nothing, false),
+            // Not visible between two turns of the loop: the dead program's record stands until it is replaced.
+            Phase::Starting | Phase::StartingFinish => (self.dead, Running::Program, false),
+            Phase::Up { pid, paused } | Phase::Stopping { pid, paused, .. } => (Some(pid), Running::Program, paused),
+            Phase::Sweeping { pid, .. } => (Some(pid), Running::Program, false),
+            Phase::Finishing { pid, .. } => (Some(pid), Running::Finish, false),
+        };
+        let term_sent = match self.phase {
+            Phase::Stopping { .. } | Phase::Sweeping { .. } => true,
+            Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Starting | Phase::Up { .. } => false,
+            Phase::StartingFinish | Phase::Finishing { .. } | Phase::Gone => false,
+        };
+        Status { since: self.since.wall, pid, running, paused, want: self.want, alarms: self.alarms, term_sent }
+    }
+
+    /// The word of `state.json`.
+    #[must_use]
+    pub fn state_name(&self) -> StateName {
+        match self.phase {
+            Phase::Down | Phase::Gone => StateName::Down,
+            Phase::Failed => StateName::Failed,
+            Phase::Waiting { .. } => StateName::Waiting,
+            Phase::Starting => StateName::Starting,
+            Phase::Up { .. } => StateName::Up,
+            Phase::Stopping { .. } | Phase::Sweeping { .. } => StateName::Stopping,
+            Phase::StartingFinish | Phase::Finishing { .. } => StateName::Finishing,
+        }
+    }
+
+    /// What `state.json` says, but for what only the driver knows: name, directory and record.
+    #[must_use]
+    pub fn state(&self, now: Stamp) -> State {
+        let status = self.status();
+        let name = self.state_name();
+        State {
+            state: name,
+            want: self.want.name().to_owned(),
+            pid: match status.running {
+                Running::Program => status.pid.map(Pid::get),
+                Running::Nothing | Running::Finish => None,
+            },
+            since: self.since.wall.rfc3339(),
+            ready: name == StateName::Up,
+            paused: status.paused,
+            alarms: self.alarms,
+            changed: self.changed,
+            adopted: self.adopted,
+            restarts: self.starts.saturating_sub(1),
+            next_start: match self.phase {
+                Phase::Waiting { until } => Some(wall_of(until, now).rfc3339()),
+                Phase::Down | Phase::Failed | Phase::Starting | Phase::Up { .. } | Phase::Stopping { .. } => None,
+                Phase::Sweeping { .. } | Phase::StartingFinish | Phase::Finishing { .. } | Phase::Gone => None,
+            },
+            reason: self.reason.as_ref().or(self.mistake.as_ref()).cloned(),
+            exits: self.exits.iter().map(ExitEntry::new).collect(),
+            exits_total: self.exits_total,
+            enabled: self.enabled,
+            ..State::default()
+        }
+    }
+
+    pub(super) fn visible(&self) -> Visible {
+        Visible {
+            status: self.status(),
+            state: self.state_name(),
+            until: match self.phase {
+                Phase::Waiting { until } => Some(until),
+                Phase::Down | Phase::Failed | Phase::Starting | Phase::Up { .. } | Phase::Stopping { .. } => None,
+                Phase::Sweeping { .. } | Phase::StartingFinish | Phase::Finishing { .. } | Phase::Gone => None,
+            },
+            reason: self.reason.as_ref().or(self.mistake.as_ref()).cloned(),
+            exits_total: self.exits_total,
+            starts: self.starts,
+            changed: self.changed,
+            enabled: self.enabled,
+            adopted: self.adopted,
+        }
+    }
+}
+
+/// The wall clock at a moment to come, as far as `now` can tell.
+fn wall_of(moment: Moment, now: Stamp) -> Wall {
+    let ahead = moment.since(now.moment);
+    let nanos = u64::from(now.wall.nanos) + u64::from(ahead.subsec_nanos());
+    let carried = i64::try_from(ahead.as_secs() + nanos / 1_000_000_000).unwrap_or(i64::MAX);
+    Wall { seconds: now.wall.seconds.saturating_add(carried), nanos: u32::try_from(nanos % 1_000_000_000).unwrap_or(0) }
+}

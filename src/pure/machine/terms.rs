@@ -1,0 +1,192 @@
+//! The words between the machine and its driver: phases, events, actions, and what they carry.
+//!
+//! Must never hold behaviour.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::pure::command::Command;
+use crate::pure::config::{Restart, Stop};
+use crate::pure::exit::{Exit, How, Pid, Signal};
+use crate::pure::restart::History;
+use crate::pure::status::Want;
+use crate::pure::time::{Moment, Stamp};
+
+/// What is true of a module now.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Nothing runs, and nothing will by itself.
+    Down,
+    /// As `Down`, because it was given up; `reason` says why.
+    Failed,
+    /// Nothing runs until this moment.
+    Waiting {
+        /// When it is started.
+        until: Moment,
+    },
+    /// The program is being spawned; the answer comes at once.
+    Starting,
+    /// The program runs.
+    Up {
+        /// The program.
+        pid: Pid,
+        /// Whether it was sent STOP.
+        paused: bool,
+    },
+    /// The program runs and was told to end.
+    Stopping {
+        /// The program.
+        pid: Pid,
+        /// Whether it was sent STOP.
+        paused: bool,
+        /// When KILL follows.
+        kill_at: Option<Moment>,
+        /// Whether KILL was sent.
+        killed: bool,
+    },
+    /// The program has ended, unreaped, and something that it started still runs.
+    Sweeping {
+        /// The program, or the `finish`, that ended.
+        pid: Pid,
+        /// How the program ended, if a `finish` follows.
+        finish: Option<How>,
+        /// When KILL follows.
+        kill_at: Option<Moment>,
+    },
+    /// `finish` is being spawned; the answer comes at once.
+    StartingFinish,
+    /// `finish` runs.
+    Finishing {
+        /// `finish`.
+        pid: Pid,
+        /// When it is killed.
+        kill_at: Option<Moment>,
+    },
+    /// The supervise thread has been told to leave.
+    Gone,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The home is open: begin.
+    Begin,
+    /// The home is open, and this program of a predecessor runs.
+    Adopted {
+        /// Which.
+        pid: Pid,
+        /// Whether it was paused.
+        paused: bool,
+    },
+    /// The home is open, and the program of a predecessor has ended meanwhile.
+    Lost(Ended),
+    /// A letter came.
+    Command(Command),
+    /// The program runs under this pid.
+    Spawned(Pid),
+    /// It could not be started.
+    SpawnFailed(NotStarted),
+    /// It was not started: its files are being changed. It is tried again then, or once they have been read.
+    Deferred(Moment),
+    /// `finish` runs under this pid.
+    FinishSpawned(Pid),
+    /// `finish` could not be started, and why.
+    FinishFailed(String),
+    /// This process has ended; it is not reaped yet.
+    Exited(Ended),
+    /// Nothing of the program that ended runs any more.
+    Swept,
+    /// The configuration was read again.
+    Configured(Configured),
+    /// Stop, then leave; KILL follows within this time if it is shorter than the module's own.
+    Retire(Option<Duration>),
+    /// Leave at once, whatever runs.
+    Release,
+    /// The record could not be written.
+    PublishFailed,
+    /// The record on disk may be wrong, and must be written again.
+    Heal,
+    /// A deadline may have passed: look at the clock.
+    Tick,
+}
+
+/// A start that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotStarted {
+    /// Why, for people.
+    pub why: String,
+    /// Whether the machine lacks something that comes back (processes, memory, descriptors); no fault of the program.
+    pub shortage: bool,
+}
+
+/// A process that ended, with what was seen at that moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Which.
+    pub pid: Pid,
+    /// How.
+    pub how: How,
+    /// Whether something that it started still runs.
+    pub remains: bool,
+    /// Whether the module has a `finish`.
+    pub finish: bool,
+}
+
+/// A configuration that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Configured {
+    /// `[restart]` and `[stop]`, if they are to hold at once.
+    pub at_once: Option<(Restart, Stop)>,
+    /// Whether the program was started with something else.
+    pub changed: bool,
+    /// Whether a new svtree would start it.
+    pub enabled: bool,
+    /// What is wrong with the files; the last good ones stay in force.
+    pub mistake: Option<String>,
+}
+
+/// What is to be done, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Start the program; answered by `Spawned` or `SpawnFailed`.
+    Spawn,
+    /// Start `finish`; answered by `FinishSpawned` or `FinishFailed`.
+    SpawnFinish(How),
+    /// Send a signal to a process that was not reaped.
+    Signal(Pid, Signal),
+    /// Send a signal, then CONT, to all that this ended program left; `Swept` follows once nothing is left.
+    Sweep(Pid, Signal),
+    /// Replace the records.
+    Publish,
+    /// Collect the process that ended.
+    Reap(Pid),
+    /// Read the configuration again; `Configured` may follow.
+    Reload,
+    /// End the supervision.
+    Leave,
+}
+
+/// What a predecessor recorded.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Taken {
+    /// What was asked.
+    pub want: Want,
+    /// Until when it waited.
+    pub until: Option<Moment>,
+    /// Whether alarms were silenced.
+    pub silenced: bool,
+    /// Whether the module had been given up.
+    pub failed: bool,
+    /// Why it was as it was.
+    pub reason: Option<String>,
+    /// When its pid changed last.
+    pub since: Stamp,
+    /// Its restarts.
+    pub history: History,
+    /// Its exits, the newest first.
+    pub exits: VecDeque<Exit>,
+    /// How many there were.
+    pub exits_total: u64,
+    /// Starts after the first.
+    pub restarts: u64,
+}

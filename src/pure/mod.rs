@@ -1,0 +1,15 @@
+//! The pure core: given the time, the state and one event, it says what to do.
+//!
+//! Nothing here may read a clock, open a file, start a thread or name the operating system's
+//! interface; time and facts come in as arguments, orders go out as values.
+
+pub mod command;
+pub mod config;
+pub mod exit;
+pub mod machine;
+pub mod name;
+pub mod reconcile;
+pub mod restart;
+pub mod state;
+pub mod status;
+pub mod time;

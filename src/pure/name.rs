@@ -1,0 +1,238 @@
+//! `ModuleName`: a module's name, checked once, with `/` between group and module.
+//!
+//! Must never touch a path on disk.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+/// The name of a module or group in the tree: one or more components joined by `/`.
+///
+/// No component is empty, begins with `.`, or holds a NUL or a `/`; so a name joined to a root
+/// never leaves it. Names are bytes: they need not be UTF-8.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ModuleName(Vec<u8>);
+
+impl ModuleName {
+    /// Checks a whole name, such as `web` or `group/web`.
+    ///
+    /// # Errors
+    /// Says in words what is wrong with it.
+    pub fn new(bytes: &[u8]) -> Result<ModuleName, BadName> {
+        for component in bytes.split(|byte| *byte == b'/') {
+            check(component)?;
+        }
+        Ok(ModuleName(bytes.to_vec()))
+    }
+
+    /// The name of the entry `component` of this group.
+    ///
+    /// # Errors
+    /// The component is not a single valid one.
+    pub fn join(&self, component: &[u8]) -> Result<ModuleName, BadName> {
+        check(component)?;
+        let mut joined = self.0.clone();
+        joined.push(b'/');
+        joined.extend_from_slice(component);
+        Ok(ModuleName(joined))
+    }
+
+    /// The name as bytes, as it stands in a path.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The name as a relative path.
+    #[must_use]
+    pub fn as_os_str(&self) -> &OsStr {
+        OsStr::from_bytes(&self.0)
+    }
+
+    /// The same as an owned relative path.
+    #[must_use]
+    pub fn to_os_string(&self) -> OsString {
+        OsString::from_vec(self.0.clone())
+    }
+
+    /// Its components, the outermost group first.
+    #[must_use]
+    pub fn components(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
+        self.0.split(|byte| *byte == b'/')
+    }
+
+    /// The group it stands in, or `None` at the top of the tree.
+    #[must_use]
+    pub fn parent(&self) -> Option<ModuleName> {
+        let slash = self.0.iter().rposition(|byte| *byte == b'/')?;
+        Some(ModuleName(self.0[..slash].to_vec()))
+    }
+
+    /// The entry of the services directory that it stands in.
+    #[must_use]
+    pub fn top(&self) -> ModuleName {
+        ModuleName(self.top_bytes().to_vec())
+    }
+
+    /// The same as bytes.
+    #[must_use]
+    pub fn top_bytes(&self) -> &[u8] {
+        self.components().next().unwrap_or_default()
+    }
+
+    /// Whether it is `outer` or stands in that group.
+    #[must_use]
+    pub fn is_within(&self, outer: &ModuleName) -> bool {
+        match self.0.strip_prefix(outer.as_bytes()) {
+            Some(rest) => rest.is_empty() || rest.starts_with(b"/"),
+            None => false,
+        }
+    }
+}
+
+// Bytes compare as names do, so that a set of names can be asked for bytes.
+impl std::borrow::Borrow<[u8]> for ModuleName {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+fn check(component: &[u8]) -> Result<(), BadName> {
+    match component {
+        [] => Err(BadName::Empty),
+        [b'.', ..] => Err(BadName::Dot),
+        _ if component.contains(&0) || component.contains(&b'/') => Err(BadName::Byte),
+        _ if component.len() > 255 => Err(BadName::Long),
+        _ => Ok(()),
+    }
+}
+
+/// Why a name is not one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadName {
+    /// The name, or a part between slashes, is empty.
+    Empty,
+    /// A part begins with a dot.
+    Dot,
+    /// A part holds a NUL byte or a slash.
+    Byte,
+    /// A part is longer than 255 bytes.
+    Long,
+}
+
+impl fmt::Display for BadName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            BadName::Empty => "a part of the name is empty",
+            BadName::Dot => "a part of the name begins with a dot",
+            BadName::Byte => "the name holds a byte that names cannot have",
+            BadName::Long => "a part of the name is longer than 255 bytes",
+        })
+    }
+}
+
+impl std::error::Error for BadName {}
+
+/// For JSON: a byte that is not UTF-8 becomes `\xHH`, a backslash `\\`; nothing else changes.
+#[must_use]
+pub fn escaped(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if character == '\\' {
+                text.push('\\');
+            }
+            text.push(character);
+        }
+        for byte in chunk.invalid() {
+            push_hex(&mut text, *byte);
+        }
+    }
+    text
+}
+
+/// Takes back what [`escaped`] did; text that it did not make is passed on as it is.
+#[must_use]
+pub fn unescaped(text: &str) -> Vec<u8> {
+    let bytes = text.as_bytes();
+    let mut plain = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let rest = &bytes[at..];
+        let hex = rest
+            .strip_prefix(b"\\x")
+            .and_then(|digits| digits.get(..2))
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        if let Some(byte) = hex {
+            plain.push(byte);
+            at += 4;
+        } else if rest.starts_with(b"\\\\") {
+            plain.push(b'\\');
+            at += 2;
+        } else {
+            plain.push(bytes[at]);
+            at += 1;
+        }
+    }
+    plain
+}
+
+/// For a terminal or a log line: as [`escaped`], and control characters become `\xHH` too.
+#[must_use]
+pub fn printable(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for character in escaped(bytes).chars() {
+        if character.is_control() {
+            let mut utf8 = [0; 4];
+            for byte in character.encode_utf8(&mut utf8).bytes() {
+                push_hex(&mut text, byte);
+            }
+        } else {
+            text.push(character);
+        }
+    }
+    text
+}
+
+fn push_hex(text: &mut String, byte: u8) {
+    use fmt::Write;
+    // Writing to a String cannot fail.
+    let _ = write!(text, "\\x{byte:02x}");
+}
+
+impl fmt::Display for ModuleName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&printable(&self.0))
+    }
+}
+
+impl fmt::Debug for ModuleName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", printable(&self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checks_components() {
+        assert!(ModuleName::new(b"web").is_ok());
+        assert!(ModuleName::new(b"group/web").is_ok());
+        assert_eq!(ModuleName::new(b""), Err(BadName::Empty));
+        assert_eq!(ModuleName::new(b"a//b"), Err(BadName::Empty));
+        assert_eq!(ModuleName::new(b"a/../b"), Err(BadName::Dot));
+        assert_eq!(ModuleName::new(b".hidden"), Err(BadName::Dot));
+        assert_eq!(ModuleName::new(b"a\0b"), Err(BadName::Byte));
+        assert_eq!(ModuleName::new(&[b'a'; 256]), Err(BadName::Long));
+    }
+
+    #[test]
+    fn escapes() {
+        assert_eq!(escaped(b"a\xffb\\c"), "a\\xffb\\\\c");
+        assert_eq!(unescaped("a\\xffb\\\\c"), b"a\xffb\\c");
+        assert_eq!(printable(b"a\x1b[m\n"), "a\\x1b[m\\x0a");
+    }
+}

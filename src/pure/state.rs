@@ -1,0 +1,227 @@
+//! `state.json`: everything a program may want to know of a module, and what a successor needs.
+//!
+//! The schema is only ever added to. Must never open a file.
+
+use serde::{Deserialize, Serialize};
+
+use super::exit::{Exit, How, Pid, Signal};
+use super::status::Want;
+use super::time::Wall;
+
+/// The names of `state`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StateName {
+    /// Nothing runs.
+    #[default]
+    Down,
+    /// It runs, and is not ready yet.
+    Starting,
+    /// It runs, and has no `[ready]`.
+    Up,
+    /// It runs, and said that it is ready.
+    Ready,
+    /// It was told to stop and something of it still runs.
+    Stopping,
+    /// `finish` runs.
+    Finishing,
+    /// It will be started again at `next_start`.
+    Waiting,
+    /// It was given up.
+    Failed,
+    /// The directory holds no `run` and no `service.toml` yet.
+    Incomplete,
+    /// The directory has a mistake.
+    Rejected,
+}
+
+impl StateName {
+    /// The word as it stands in the file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            StateName::Down => "down",
+            StateName::Starting => "starting",
+            StateName::Up => "up",
+            StateName::Ready => "ready",
+            StateName::Stopping => "stopping",
+            StateName::Finishing => "finishing",
+            StateName::Waiting => "waiting",
+            StateName::Failed => "failed",
+            StateName::Incomplete => "incomplete",
+            StateName::Rejected => "rejected",
+        }
+    }
+}
+
+/// One element of `exits`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExitEntry {
+    /// RFC 3339.
+    pub at: String,
+    /// The pid it had.
+    pub pid: i32,
+    /// The exit code, if it exited by itself.
+    pub code: Option<i32>,
+    /// The number of the signal that ended it.
+    pub signal: Option<i32>,
+    /// Whether it left a core dump.
+    pub core: bool,
+    /// Seconds it had run, with three decimals.
+    pub uptime: f64,
+}
+
+impl ExitEntry {
+    /// The entry of one exit.
+    #[must_use]
+    pub fn new(exit: &Exit) -> ExitEntry {
+        let (code, signal, core) = match exit.how {
+            How::Exited(code) => (Some(code), None, false),
+            How::Killed { signal, core } => (None, Some(signal.0), core),
+            How::Unknown => (None, None, false),
+        };
+        ExitEntry { at: exit.at.rfc3339(), pid: exit.pid.get(), code, signal, core, uptime: seconds(exit.uptime) }
+    }
+
+    /// The exit of an entry; `None` for one that no exit makes.
+    #[must_use]
+    pub fn exit(&self) -> Option<Exit> {
+        Some(Exit {
+            at: Wall::from_rfc3339(&self.at)?,
+            pid: Pid::new(self.pid)?,
+            how: match (self.code, self.signal) {
+                (Some(code), _) => How::Exited(code),
+                (None, Some(signal)) => How::Killed { signal: Signal(signal), core: self.core },
+                (None, None) => How::Unknown,
+            },
+            uptime: std::time::Duration::try_from_secs_f64(self.uptime).ok()?,
+        })
+    }
+}
+
+/// A duration in seconds with three decimals, as `state.json` has them.
+#[must_use]
+pub fn seconds(duration: std::time::Duration) -> f64 {
+    // Milliseconds of any uptime fit a double exactly.
+    #[expect(clippy::cast_precision_loss, reason = "exact below 285,000 years")]
+    let millis = duration.as_millis() as f64;
+    millis / 1000.0
+}
+
+/// What a successor needs to take the module over; meaningless under another boot id.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Record {
+    /// The boot id of the kernel under which this was written.
+    pub boot_id: String,
+    /// Device and inode of the service directory.
+    pub directory: [u64; 2],
+    /// The pid of the program, if there is one.
+    pub pid: Option<i32>,
+    /// Between these two readings of `CLOCK_BOOTTIME`, in nanoseconds, the program was cloned.
+    pub started: [u64; 2],
+    /// `CLOCK_BOOTTIME` in nanoseconds at `since`.
+    pub since: u64,
+    /// `CLOCK_MONOTONIC` in nanoseconds at the last start, whether it worked or not.
+    pub last_start: Option<u64>,
+    /// The same of the next start.
+    pub until: Option<u64>,
+    /// The same of the exits that count towards `max_tries`; true if it dumped core.
+    pub counted: Vec<(u64, bool)>,
+    /// Exits since the last run of `restart.interval`.
+    pub streak: u32,
+    /// Whether it was given up.
+    pub failed: bool,
+}
+
+/// The file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct State {
+    /// The module, escaped as [`super::name::escaped`] does.
+    pub name: String,
+    /// What is true.
+    pub state: StateName,
+    /// What was asked: `up`, `down`, `once`.
+    pub want: String,
+    /// The program's pid.
+    pub pid: Option<i32>,
+    /// RFC 3339, the last change of pid.
+    pub since: String,
+    /// Seconds since then; only where it is computed when asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uptime: Option<f64>,
+    /// Whether it counts as ready.
+    pub ready: bool,
+    /// Whether it is stopped by `p`.
+    pub paused: bool,
+    /// Whether alarms are on.
+    pub alarms: bool,
+    /// Whether its files say something else than what it was started with.
+    pub changed: bool,
+    /// Whether the program was started by another svtree and taken over.
+    pub adopted: bool,
+    /// Starts after the first one.
+    pub restarts: u64,
+    /// RFC 3339, when it will be started.
+    pub next_start: Option<String>,
+    /// Why it is as it is.
+    pub reason: Option<String>,
+    /// The last exits, the newest first.
+    pub exits: Vec<ExitEntry>,
+    /// All exits since it was supervised first.
+    pub exits_total: u64,
+    /// Whether it is started when svtree starts: no file `down`, and `enabled` not false.
+    pub enabled: bool,
+    /// The service directory, absolute, escaped as the name.
+    pub directory: String,
+    /// For the successor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record: Option<Record>,
+}
+
+impl State {
+    /// The contents of the file: one line of JSON.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        // No map with keys other than strings, so serialisation cannot fail.
+        let mut bytes = serde_json::to_vec(self).unwrap_or_default();
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// Reads the file, of this version or another: unknown fields are passed over, missing ones have defaults.
+    ///
+    /// # Errors
+    /// It is no JSON object of this kind.
+    pub fn decode(bytes: &[u8]) -> Result<State, String> {
+        serde_json::from_slice(bytes).map_err(|error| error.to_string())
+    }
+
+    /// What was asked; `up` if the file says nothing known.
+    #[must_use]
+    pub fn want(&self) -> Want {
+        Want::from_name(&self.want).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trip_and_what_is_missing() {
+        let state = State {
+            name: "web".into(),
+            state: StateName::Up,
+            want: "up".into(),
+            pid: Some(7),
+            record: Some(Record { pid: Some(7), counted: vec![(5, true)], ..Record::default() }),
+            ..State::default()
+        };
+        assert_eq!(State::decode(&state.encode()), Ok(state));
+        assert_eq!(State::decode(b"{}"), Ok(State::default()));
+        assert!(State::decode(b"[1]").is_err());
+        assert!(State::decode(b"\xff").is_err());
+    }
+}

@@ -1,0 +1,82 @@
+//! Points in time as values: the monotonic `Moment`, the `Wall` clock, and a `Stamp` of both.
+//!
+//! Must never read a clock; `unix/clock.rs` does.
+
+use std::time::Duration;
+
+/// A point on the monotonic clock, in nanoseconds since an origin that is the same for one boot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(pub u64);
+
+impl Moment {
+    /// This moment moved later; the end of time instead of an overflow.
+    #[must_use]
+    pub fn plus(self, duration: Duration) -> Moment {
+        Moment(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
+    /// How long before `self` the `earlier` moment was; zero if it was not before.
+    #[must_use]
+    pub fn since(self, earlier: Moment) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// A point on the wall clock: seconds and nanoseconds since 1970-01-01 00:00:00 UTC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Wall {
+    /// Whole seconds; negative before 1970.
+    pub seconds: i64,
+    /// Nanoseconds within the second, below 1,000,000,000.
+    pub nanos: u32,
+}
+
+impl Wall {
+    /// As RFC 3339 in UTC with milliseconds, `2026-11-22T10:00:00.000Z`.
+    #[must_use]
+    pub fn rfc3339(self) -> String {
+        match jiff::Timestamp::new(self.seconds, i32::try_from(self.nanos).unwrap_or(0)) {
+            Ok(stamp) => format!("{stamp:.3}"),
+            Err(_) => "1970-01-01T00:00:00.000Z".to_owned(),
+        }
+    }
+
+    /// Reads what [`Wall::rfc3339`] writes, and every other RFC 3339 time.
+    #[must_use]
+    pub fn from_rfc3339(text: &str) -> Option<Wall> {
+        let stamp: jiff::Timestamp = text.parse().ok()?;
+        // Negative fractions are normalised so that `nanos` counts upwards from `seconds`.
+        let nanos = stamp.as_nanosecond();
+        Some(Wall {
+            seconds: i64::try_from(nanos.div_euclid(1_000_000_000)).ok()?,
+            nanos: u32::try_from(nanos.rem_euclid(1_000_000_000)).ok()?,
+        })
+    }
+}
+
+/// One point in time on both clocks, read together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stamp {
+    /// For deadlines and durations: never set, never jumps.
+    pub moment: Moment,
+    /// For records that people and other machines read.
+    pub wall: Wall,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc3339_round_trip() {
+        let wall = Wall { seconds: 1_795_341_600, nanos: 120_000_000 };
+        assert_eq!(wall.rfc3339(), "2026-11-22T10:00:00.120Z");
+        assert_eq!(Wall::from_rfc3339(&wall.rfc3339()), Some(wall));
+    }
+
+    #[test]
+    fn arithmetic_saturates() {
+        assert_eq!(Moment(5).plus(Duration::MAX), Moment(u64::MAX));
+        assert_eq!(Moment(5).since(Moment(9)), Duration::ZERO);
+    }
+}

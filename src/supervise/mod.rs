@@ -1,0 +1,402 @@
+//! One module: waits for a letter, an exit, mail or a deadline, asks the machine, and carries out what it says.
+//!
+//! Must never know of siblings, and must never decide.
+
+mod program;
+mod takeover;
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+
+use crate::pure::command::{Command, Decoded, decode, encode};
+use crate::pure::config::{Policy, Program};
+use crate::pure::exit::{Pid, Signal};
+use crate::pure::machine::{Action, Configured, Event, Machine, Phase};
+use crate::pure::name::{ModuleName, escaped, printable};
+use crate::pure::reconcile::Id;
+use crate::pure::time::Moment;
+use crate::unix::home::{Home, Level};
+use crate::unix::inbox::{Inbox, Mailbox};
+use crate::unix::raw::Output;
+use crate::unix::remains::{self, Remaining};
+use crate::unix::scan::Prints;
+use crate::unix::{clock, pidfd, spawn};
+
+/// What a module asks for, and the files that it was read from.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What it asks for: of the last good files.
+    pub policy: Policy,
+    /// The files as they are now.
+    pub prints: Prints,
+    /// What is wrong with them, if they are not the last good ones.
+    pub mistake: Option<String>,
+}
+
+/// Everything that one supervise thread is given.
+#[derive(Debug)]
+pub struct Task {
+    /// The module.
+    pub name: ModuleName,
+    /// Its directory, absolute.
+    pub path: PathBuf,
+    /// Which directory that is.
+    pub id: Id,
+    /// What it asks for.
+    pub loaded: Arc<Loaded>,
+    /// Whether it gets a `supervise/` directory.
+    pub view: bool,
+    /// The status root.
+    pub root: PathBuf,
+    /// Where its output goes.
+    pub output: Output,
+    /// How long its files must have been quiet before a start uses them.
+    pub settle: Duration,
+    /// Nothing but `exits` of what was recorded counts: it was dropped anew.
+    pub anew: bool,
+    /// The pid of the program as long as there is one; it outlives the thread.
+    pub program: Arc<AtomicI32>,
+    /// To this thread, for those that it starts itself.
+    pub mailbox: Mailbox<Mail>,
+    /// To the parent.
+    pub reports: Sender<Report>,
+}
+
+/// What the parent says to a supervise thread.
+#[derive(Clone, Debug)]
+pub enum Mail {
+    /// Stop the program and leave, with KILL within this time if that is sooner than the module's own.
+    Retire(Option<Duration>),
+    /// Leave at once and let the program run.
+    Release,
+    /// Its files were read again; whether `[restart]` and `[stop]` are to hold at once.
+    Configured(Arc<Loaded>, bool),
+    /// Something of the home may have been damaged.
+    Look,
+}
+
+/// What a supervise thread says to the parent.
+#[derive(Debug)]
+pub enum Report {
+    /// Its files must be read again; at once and for all that can be changed at once.
+    Reread(ModuleName),
+    /// Its files are not those that it was given.
+    Stale(ModuleName),
+    /// The thread is gone.
+    Gone(ModuleName, Why),
+}
+
+/// Why a supervise thread ended.
+#[derive(Debug)]
+pub enum Why {
+    /// Told to by the parent, or by ABRT.
+    Retired,
+    /// Told to by `x`.
+    Left,
+    /// Its home could not be opened.
+    NotOpened(String),
+    /// A defect; its program runs on.
+    Panicked,
+}
+
+/// Supervises a module, whose directory is held by `service`, until it is told to leave; runs in a thread of its own.
+#[must_use]
+pub fn run(task: Task, service: OwnedFd, inbox: &Inbox<Mail>) -> Why {
+    match Home::open(&task.root, &task.name, service, task.view) {
+        Ok(home) => Supervise::new(task, home).run(inbox),
+        Err(error) => Why::NotOpened(error.to_string()),
+    }
+}
+
+/// A process that is waited for: the program or its `finish`.
+#[derive(Debug)]
+struct Child {
+    pid: Pid,
+    pidfd: Option<OwnedFd>,
+    /// Whether it is our child; an adopted one is not, and how it ends cannot be told.
+    own: bool,
+}
+
+/// What the running program was started with.
+#[derive(Debug)]
+struct Origin {
+    policy: Policy,
+    prints: Prints,
+    between: [u64; 2],
+}
+
+struct Supervise {
+    task: Task,
+    home: Home,
+    machine: Machine,
+    child: Option<Child>,
+    /// `None` for an adopted program.
+    origin: Option<Origin>,
+    /// When an adopted program was started.
+    between: [u64; 2],
+    sweep: Option<(Pid, Signal)>,
+    remains: Vec<Remaining>,
+    /// Why the last start failed, for a failure that repeats.
+    not_started: Option<String>,
+    /// The prints that the parent was told of.
+    stale: Option<Prints>,
+    /// Letters that were read and not obeyed yet.
+    letters: VecDeque<u8>,
+    /// An `r` was passed on: what follows it waits for what the parent reads.
+    rereading: bool,
+    publish_failed: bool,
+    why: Option<Why>,
+    retired: bool,
+    lines: Vec<(Level, String)>,
+}
+
+impl Supervise {
+    fn new(task: Task, home: Home) -> Supervise {
+        let policy = &task.loaded.policy;
+        let machine = Machine::new(policy.restart, policy.stop, policy.enabled, clock::stamp());
+        Supervise {
+            task,
+            home,
+            machine,
+            child: None,
+            origin: None,
+            between: [0; 2],
+            sweep: None,
+            remains: Vec::new(),
+            not_started: None,
+            stale: None,
+            letters: VecDeque::new(),
+            rereading: false,
+            publish_failed: false,
+            why: None,
+            retired: false,
+            lines: Vec::new(),
+        }
+    }
+
+    fn run(mut self, inbox: &Inbox<Mail>) -> Why {
+        self.begin();
+        loop {
+            if let Some(why) = self.why.take() {
+                return why;
+            }
+            let ready = {
+                let mut descriptors: Vec<BorrowedFd<'_>> = Vec::with_capacity(4);
+                descriptors.extend(self.controls());
+                descriptors.extend(self.child.iter().filter_map(|child| child.pidfd.as_ref()).map(AsFd::as_fd));
+                descriptors.extend(self.remains.iter().filter_map(Remaining::ended));
+                inbox.wait(&descriptors, self.deadline())
+            };
+            // Exits first: their latency is what a restart costs.
+            if self.child.is_some() {
+                self.look_at_child();
+            }
+            if !self.remains.is_empty() {
+                self.look_at_remains();
+            }
+            let controls = self.controls().count();
+            for index in (0..controls).filter(|index| ready.descriptors.get(*index) == Some(&true)) {
+                self.read_letters(index);
+            }
+            self.obey_letters();
+            if ready.mail {
+                while let Some(mail) = inbox.take() {
+                    self.mail(mail);
+                }
+            }
+            if self.machine.deadline().is_some_and(|deadline| deadline <= clock::moment()) {
+                self.feed(Event::Tick);
+            }
+        }
+    }
+
+    /// Where the kernel gives no pidfd for something that is not our child, it is looked at once a second.
+    fn deadline(&self) -> Option<Moment> {
+        let blind = self.child.iter().any(|child| child.pidfd.is_none() && !child.own)
+            || self.remains.iter().any(|remaining| remaining.ended().is_none());
+        let look = blind.then(|| clock::moment().plus(Duration::from_secs(1)));
+        [self.machine.deadline(), look].into_iter().flatten().min()
+    }
+
+    /// The FIFOs that are read now.
+    fn controls(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.home.controls().filter(|_| !self.rereading)
+    }
+
+    fn read_letters(&mut self, control: usize) {
+        // So many at a turn: whoever writes without end gets no more of the thread than others.
+        let mut bytes = [0; 64];
+        let Some(fifo) = self.home.controls().nth(control) else { return };
+        if let Ok(count) = rustix::io::read(fifo, &mut bytes) {
+            self.letters.extend(&bytes[..count]);
+        }
+    }
+
+    fn obey_letters(&mut self) {
+        let mut unknown = Vec::new();
+        while !self.rereading
+            && let Some(byte) = self.letters.pop_front()
+        {
+            match decode(byte) {
+                Decoded::Command(command) => self.command(command),
+                Decoded::Blank => {}
+                Decoded::Unknown(byte) => unknown.push(byte),
+            }
+        }
+        if !unknown.is_empty() {
+            self.home.log(Level::Warning, &format!("unknown letters were skipped: {}", printable(&unknown)));
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        if let Some(letter) = encode(command) {
+            self.lines.push((Level::Notice, format!("command {}", char::from(letter))));
+        }
+        self.feed(Event::Command(command));
+    }
+
+    fn mail(&mut self, mail: Mail) {
+        match mail {
+            Mail::Retire(within) => {
+                self.retired = true;
+                self.feed(Event::Retire(within));
+            }
+            Mail::Release => {
+                self.retired = true;
+                self.feed(Event::Release);
+            }
+            Mail::Configured(loaded, at_once) => {
+                self.configured(loaded, at_once);
+                if at_once {
+                    self.rereading = false;
+                    self.obey_letters();
+                }
+            }
+            Mail::Look => {}
+        }
+    }
+
+    fn configured(&mut self, loaded: Arc<Loaded>, at_once: bool) {
+        if let Some(mistake) = &loaded.mistake
+            && self.task.loaded.mistake.as_ref() != Some(mistake)
+        {
+            self.lines.push((Level::Warning, format!("{mistake}; the last good one stays in force")));
+        }
+        self.task.loaded = loaded;
+        let policy = &self.task.loaded.policy;
+        // What a program that was taken over was started with is not known.
+        let at_once = at_once || self.origin.is_none();
+        if at_once && let Some(origin) = &mut self.origin {
+            origin.policy.restart = policy.restart;
+            origin.policy.stop = policy.stop;
+        }
+        let event = Event::Configured(Configured {
+            at_once: at_once.then_some((policy.restart, policy.stop)),
+            changed: self.origin.as_ref().is_some_and(|origin| {
+                origin.policy != *policy
+                    || (policy.program == Program::Run && origin.prints.run != self.task.loaded.prints.run)
+            }),
+            enabled: policy.enabled,
+            mistake: self.task.loaded.mistake.clone(),
+        });
+        self.feed(event);
+    }
+
+    /// Hands an event to the machine and carries out what it says, until nothing is left to do.
+    fn feed(&mut self, event: Event) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            let failed_before = matches!(self.machine.phase(), Phase::Failed);
+            for action in self.machine.handle(clock::stamp(), event) {
+                if let Some(answer) = self.perform(action) {
+                    events.push_back(answer);
+                }
+            }
+            if let (Phase::Failed, false, Some(why)) = (self.machine.phase(), failed_before, self.machine.reason()) {
+                self.lines.push((Level::Warning, format!("failed: {why}")));
+            }
+        }
+        // Written last, so that no restart waits for a log.
+        for (level, text) in std::mem::take(&mut self.lines) {
+            self.home.log(level, &text);
+        }
+    }
+
+    fn perform(&mut self, action: Action) -> Option<Event> {
+        match action {
+            Action::Spawn => Some(self.spawn()),
+            Action::SpawnFinish(how) => Some(match spawn::finish(self.service(), &self.task.loaded.policy, how) {
+                Ok(started) => Event::FinishSpawned(self.started(started)),
+                Err(error) => {
+                    self.lines.push((Level::Warning, error.to_string()));
+                    Event::FinishFailed(error.to_string())
+                }
+            }),
+            Action::Signal(pid, signal) => {
+                self.signal(pid, signal);
+                None
+            }
+            Action::Sweep(leader, signal) => {
+                self.sweep = Some((leader, signal));
+                self.remains = remains::of_session(leader);
+                for remaining in &self.remains {
+                    self.send_to_remaining(remaining, signal);
+                }
+                self.remains.is_empty().then(|| {
+                    self.sweep = None;
+                    Event::Swept
+                })
+            }
+            Action::Publish => self.publish(),
+            Action::Reap(pid) => {
+                pidfd::reap(pid);
+                // Unless the next one has taken its place already.
+                let _ = self.task.program.compare_exchange(pid.get(), 0, Ordering::SeqCst, Ordering::SeqCst);
+                None
+            }
+            Action::Reload => {
+                self.rereading = true;
+                self.report(Report::Reread(self.task.name.clone()));
+                None
+            }
+            Action::Leave => {
+                self.why = Some(if self.retired { Why::Retired } else { Why::Left });
+                None
+            }
+        }
+    }
+
+    fn publish(&mut self) -> Option<Event> {
+        let now = clock::stamp();
+        let mut state = self.machine.state(now);
+        state.name = escaped(self.task.name.as_bytes());
+        state.directory = escaped(self.task.path.as_os_str().as_bytes());
+        state.record = Some(self.record(now));
+        match self.home.publish(&self.machine.status(), &state.encode()) {
+            Ok(()) => {
+                if std::mem::take(&mut self.publish_failed) {
+                    self.lines.push((Level::Notice, "the status is written again".to_owned()));
+                }
+                None
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.publish_failed, true) {
+                    self.lines.push((Level::Warning, format!("writing {error}")));
+                }
+                Some(Event::PublishFailed)
+            }
+        }
+    }
+
+    fn report(&self, report: Report) {
+        // Without a parent there is nobody to tell, and the module runs on.
+        let _ = self.task.reports.send(report);
+    }
+}

@@ -1,0 +1,144 @@
+//! What one supervise thread leaves for the next, and how that one goes on from there.
+//!
+//! Must never start a program: where nothing runs any more, the machine is told to begin.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+
+use super::{Child, Supervise};
+use crate::pure::command::Command;
+use crate::pure::exit::{Exit, Pid};
+use crate::pure::machine::{Ended, Event, Phase, Taken};
+use crate::pure::restart::History;
+use crate::pure::state::{ExitEntry, Record, State};
+use crate::pure::time::{Moment, Stamp, Wall};
+use crate::unix::adopt::{self, Found};
+use crate::unix::home::Level;
+use crate::unix::{clock, pidfd};
+
+impl Supervise {
+    /// Takes over what a predecessor left, or starts.
+    pub(super) fn begin(&mut self) {
+        let recorded = self.home.recorded().and_then(|bytes| State::decode(&bytes).ok());
+        // Without one, as after a death during the first start, what the configuration says holds.
+        let recorded = recorded.unwrap_or_else(|| self.machine.state(clock::stamp()));
+        let record = recorded.record.clone().unwrap_or_default();
+        let mut record = adopt::latest(record, self.home.spawned().as_deref());
+        // A thread of this very process that panicked: its program is known better than from any file.
+        if let Some(pid) = Pid::new(self.task.program.load(Ordering::SeqCst)) {
+            return self.take_back(pid, &recorded, &record);
+        }
+        let exits: VecDeque<_> = recorded.exits.iter().filter_map(ExitEntry::exit).collect();
+        let valid = record.boot_id == adopt::boot_id() && !record.boot_id.is_empty();
+        let found = if valid { adopt::find(&record) } else { Found::Nothing };
+        let alive = matches!(found, Found::Alive(..));
+        if !valid || (self.task.anew && !alive) {
+            self.machine.take_over(self.fresh(&recorded, exits));
+            return self.feed(Event::Begin);
+        }
+        let replaced = record.directory != [self.task.id.device, self.task.id.inode];
+        if self.task.anew || (replaced && !alive) {
+            record = Record { started: record.started, ..Record::default() };
+            self.machine.take_over(Taken {
+                exits,
+                want: self.machine.want(),
+                since: clock::stamp(),
+                ..Taken::default()
+            });
+        } else {
+            self.machine.take_over(taken(&recorded, &record, exits));
+        }
+        match found {
+            Found::Nothing => self.feed(Event::Begin),
+            Found::Ended(pid, how) => {
+                self.lines.push((Level::Warning, format!("pid {pid} of a predecessor has {how} meanwhile")));
+                self.feed(Event::Lost(Ended { pid, how, remains: false, finish: false }));
+            }
+            Found::Alive(pid, held) => {
+                self.between = record.started;
+                self.child = Some(Child { pid, pidfd: held, own: pidfd::peek(pid).is_ok() });
+                self.task.program.store(pid.get(), Ordering::SeqCst);
+                self.lines.push((Level::Notice, format!("took over pid {pid}")));
+                self.feed(Event::Adopted { pid, paused: recorded.paused });
+                if replaced {
+                    // It belongs to a directory that is no longer there.
+                    self.feed(Event::Command(Command::Down));
+                    self.feed(Event::Command(Command::Up));
+                }
+            }
+        }
+    }
+
+    /// Nothing but the exits of what was recorded counts.
+    fn fresh(&self, recorded: &State, exits: VecDeque<Exit>) -> Taken {
+        Taken {
+            want: self.machine.want(),
+            exits,
+            exits_total: recorded.exits_total,
+            since: clock::stamp(),
+            ..Taken::default()
+        }
+    }
+
+    /// Goes on where a panicked thread of this process was.
+    fn take_back(&mut self, pid: Pid, recorded: &State, record: &Record) {
+        let exits = recorded.exits.iter().filter_map(ExitEntry::exit).collect();
+        self.machine.take_over(taken(recorded, record, exits));
+        self.between = record.started;
+        let own = pidfd::peek(pid);
+        self.child = Some(Child { pid, pidfd: pidfd::open(pid).ok(), own: own.is_ok() });
+        self.lines.push((Level::Warning, format!("took pid {pid} back after a defect of svtree")));
+        self.feed(Event::Adopted { pid, paused: recorded.paused });
+        self.look_at_child();
+    }
+
+    pub(super) fn record(&self, now: Stamp) -> Record {
+        let history = self.machine.history();
+        let age = now.moment.since(self.machine.since().moment);
+        let program = match self.machine.phase() {
+            Phase::Up { pid, .. } | Phase::Stopping { pid, .. } => Some(pid.get()),
+            Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Starting | Phase::Sweeping { .. } => None,
+            Phase::StartingFinish | Phase::Finishing { .. } | Phase::Gone => None,
+        };
+        Record {
+            boot_id: adopt::boot_id().to_owned(),
+            directory: [self.task.id.device, self.task.id.inode],
+            pid: program,
+            started: self.origin.as_ref().map_or(self.between, |origin| origin.between),
+            since: clock::boottime().saturating_sub(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX)),
+            last_start: history.last_start.map(|moment| moment.0),
+            until: match self.machine.phase() {
+                Phase::Waiting { until } => Some(until.0),
+                Phase::Down | Phase::Failed | Phase::Starting | Phase::Up { .. } | Phase::Stopping { .. } => None,
+                Phase::Sweeping { .. } | Phase::StartingFinish | Phase::Finishing { .. } | Phase::Gone => None,
+            },
+            counted: history.counted.iter().map(|(moment, core)| (moment.0, *core)).collect(),
+            streak: history.streak,
+            failed: matches!(self.machine.phase(), Phase::Failed),
+        }
+    }
+}
+
+/// What a record says, for the machine.
+fn taken(state: &State, record: &Record, exits: VecDeque<Exit>) -> Taken {
+    let age = clock::boottime().saturating_sub(record.since);
+    Taken {
+        want: state.want(),
+        until: record.until.map(Moment),
+        silenced: !state.alarms,
+        failed: record.failed,
+        reason: state.reason.clone(),
+        since: Stamp {
+            moment: Moment(clock::moment().0.saturating_sub(age)),
+            wall: Wall::from_rfc3339(&state.since).unwrap_or_else(clock::wall),
+        },
+        history: History {
+            last_start: record.last_start.map(Moment),
+            counted: record.counted.iter().map(|(moment, core)| (Moment(*moment), *core)).collect(),
+            streak: record.streak,
+        },
+        exits,
+        exits_total: state.exits_total,
+        restarts: state.restarts,
+    }
+}

@@ -1,0 +1,100 @@
+//! Proves that a recorded process is still the same one: pid, start time and boot id agree.
+//!
+//! Must never adopt on doubt.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::sync::OnceLock;
+
+use super::raw::Mark;
+use super::{pidfd, remains};
+use crate::pure::exit::{How, Pid};
+use crate::pure::state::Record;
+
+/// The boot id of the running kernel; empty where it cannot be read, and then nothing is ever adopted.
+#[must_use]
+pub fn boot_id() -> &'static str {
+    static ID: OnceLock<String> = OnceLock::new();
+    ID.get_or_init(|| {
+        fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|text| text.trim().to_owned()).unwrap_or_default()
+    })
+}
+
+/// A record brought up to date by the mark of the child that was spawned last: it is younger than the record if svtree
+/// died before it could write one.
+#[must_use]
+pub fn latest(record: Record, mark: Option<&[u8]>) -> Record {
+    match mark.and_then(Mark::read) {
+        Some((boot_id, pid, started)) if record.boot_id != boot_id || started > record.started => {
+            let marked = Record { boot_id, pid: Some(pid.get()), started, since: started[0], ..record.clone() };
+            // One that has ended again was counted by nobody, and is nobody's loss.
+            if matches!(find(&marked), Found::Alive(..)) { marked } else { record }
+        }
+        Some(_) | None => record,
+    }
+}
+
+/// What became of a recorded program.
+#[derive(Debug)]
+pub enum Found {
+    /// It runs, and is held.
+    Alive(Pid, Option<OwnedFd>),
+    /// It has ended, and how if that can be told.
+    Ended(Pid, How),
+    /// Nothing was recorded, or not under this boot.
+    Nothing,
+}
+
+/// Looks for the program of a record.
+#[must_use]
+pub fn find(record: &Record) -> Found {
+    if record.boot_id.is_empty() || record.boot_id != boot_id() {
+        return Found::Nothing;
+    }
+    let Some(pid) = record.pid.and_then(Pid::new) else {
+        return Found::Nothing;
+    };
+    // Held first: what is read after that is of the process that is held, or of none.
+    let held = pidfd::open(pid).ok();
+    let Some(stat) = remains::stat(pid) else {
+        return Found::Ended(pid, How::Unknown);
+    };
+    if !started_between(stat.started, record.started) {
+        return Found::Ended(pid, How::Unknown);
+    }
+    if matches!(stat.state, b'Z' | b'X') {
+        return Found::Ended(pid, pidfd::peek(pid).ok().flatten().unwrap_or(How::Unknown));
+    }
+    Found::Alive(pid, held)
+}
+
+/// Whether a start time in ticks of 1/100 s falls between two readings of the clock in nanoseconds.
+fn started_between(ticks: u64, [before, after]: [u64; 2]) -> bool {
+    // USER_HZ is 100 on every architecture that Rust's standard library runs on.
+    const TICK: u64 = 10_000_000;
+    before / TICK <= ticks && ticks <= after / TICK
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_start_time_must_agree() {
+        assert!(started_between(123, [1_230_000_000, 1_230_500_000]));
+        assert!(started_between(124, [1_239_999_999, 1_240_000_001]));
+        assert!(!started_between(125, [1_239_999_999, 1_240_000_001]));
+        assert!(!started_between(122, [1_239_999_999, 1_240_000_001]));
+    }
+
+    #[test]
+    fn another_boot_or_another_process_is_not_it() {
+        let own = i32::try_from(std::process::id()).ok();
+        let record = Record { boot_id: "another".into(), pid: own, started: [0, u64::MAX], ..Record::default() };
+        assert!(matches!(find(&record), Found::Nothing));
+        let record = Record { boot_id: boot_id().into(), started: [0, 0], ..record };
+        assert!(matches!(find(&record), Found::Ended(..)));
+        let record = Record { started: [0, u64::MAX], ..record };
+        assert!(matches!(find(&record), Found::Alive(..)));
+    }
+}

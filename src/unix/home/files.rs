@@ -1,0 +1,216 @@
+//! Files that others may damage or fight for: how each is locked, made, replaced, and its place cleared.
+//!
+//! Must never know which files there are, nor what they say.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{
+    AtFlags, FileType, FlockOperation, Mode, OFlags, Stat, fchmod, flock, fstat, linkat, mkfifoat, openat, renameat,
+    statat, symlinkat, unlinkat,
+};
+use rustix::io::Errno;
+
+use super::NotOpened;
+use crate::pure::exit::Pid;
+use crate::pure::name::ModuleName;
+use crate::unix::{clock, raw};
+
+/// How long a lock that is held is tried for.
+pub(super) const LOCK_PATIENCE: Duration = Duration::from_millis(200);
+
+/// How a directory is opened that files are to be made in.
+pub(super) const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::RDONLY).union(OFlags::CLOEXEC);
+
+/// Makes `root/group/module`, each 0755 whatever the umask; replaces what is no directory.
+pub(super) fn make_directories(root: &Path, name: &ModuleName) -> io::Result<()> {
+    let mut path = root.to_path_buf();
+    for component in name.components() {
+        path.push(OsStr::from_bytes(component));
+        match fs::DirBuilder::new().mode(0o755).create(&path) {
+            Ok(()) if raw::umask() & 0o755 != 0 => fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?,
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                if !fs::symlink_metadata(&path)?.is_dir() {
+                    fs::remove_file(&path)?;
+                    fs::DirBuilder::new().mode(0o755).create(&path)?;
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Opens and locks a lock file. `home` is where it is, for messages.
+pub(super) fn lock(at: BorrowedFd<'_>, name: &Path, home: &Path, patience: Duration) -> Result<OwnedFd, NotOpened> {
+    let failed = |error: io::Error| NotOpened::Failed(home.join(name), error);
+    let until = clock::moment().plus(patience);
+    loop {
+        let file = match openat(
+            at,
+            name,
+            OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK,
+            Mode::from_raw_mode(0o600),
+        ) {
+            Ok(file) => file,
+            Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => {
+                discard(at, name).map_err(failed)?;
+                continue;
+            }
+            Err(errno) => return Err(failed(errno.into())),
+        };
+        let stat = fstat(&file).map_err(|errno| failed(errno.into()))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            discard(at, name).map_err(failed)?;
+            continue;
+        }
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            // The name may have been given to another file between the two calls.
+            Ok(()) if is_at(at, name, &stat) => return Ok(file),
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                let left = until.since(clock::moment());
+                if left.is_zero() {
+                    return Err(NotOpened::Locked(home.join(name), holder(&stat)));
+                }
+                // The kernel does not tell when a lock comes free within a time.
+                pause(left.min(Duration::from_millis(10)));
+            }
+            Err(errno) => return Err(failed(errno.into())),
+        }
+    }
+}
+
+fn pause(time: Duration) {
+    let timeout = rustix::event::Timespec { tv_sec: 0, tv_nsec: i64::from(time.subsec_nanos()) };
+    let _ = rustix::event::poll(&mut [], Some(&timeout));
+}
+
+fn is_at(at: BorrowedFd<'_>, name: &Path, file: &Stat) -> bool {
+    statat(at, name, AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|found| (found.st_dev, found.st_ino) == (file.st_dev, file.st_ino))
+}
+
+/// Who holds a `flock` on a file, as `/proc/locks` tells.
+fn holder(file: &Stat) -> Option<Pid> {
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let major = rustix::fs::major(file.st_dev);
+    let minor = rustix::fs::minor(file.st_dev);
+    let place = format!("{major:02x}:{minor:02x}:{}", file.st_ino);
+    locks.lines().find_map(|line| {
+        let mut fields = line.split_ascii_whitespace().skip(1);
+        let kind = fields.next()?;
+        let pid = fields.nth(2)?;
+        let found = fields.next()?;
+        (kind == "FLOCK" && found == place).then(|| Pid::new(pid.parse().ok()?))?
+    })
+}
+
+/// Opens the FIFO `name` for reading, made anew unless one that can be used stands there. It is opened for writing
+/// too, so that it never says end of file.
+pub(super) fn fifo(at: BorrowedFd<'_>, name: &Path) -> io::Result<OwnedFd> {
+    let mode = Mode::from_raw_mode(0o600);
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    for _ in 0..3 {
+        match mkfifoat(at, name, mode) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        // What is no FIFO must not even be opened: a device may act on it.
+        let usable = statat(at, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {
+            FileType::from_raw_mode(stat.st_mode) == FileType::Fifo
+                && stat.st_uid == rustix::process::geteuid().as_raw()
+        });
+        if usable {
+            match openat(at, name, flags, Mode::empty()) {
+                Ok(fifo) => {
+                    fchmod(&fifo, mode)?;
+                    return Ok(fifo);
+                }
+                Err(Errno::NOENT) => continue,
+                Err(Errno::ACCESS) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        discard(at, name)?;
+    }
+    Err(io::Error::other("somebody replaces it again and again"))
+}
+
+/// Makes `link` another name of the FIFO `name`.
+pub(super) fn same_fifo(at: BorrowedFd<'_>, link: &Path, name: &Path) -> io::Result<()> {
+    let fifo = statat(at, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if is_at(at, link, &fifo) {
+        return Ok(());
+    }
+    match linkat(at, name, at, link, AtFlags::empty()) {
+        Ok(()) => return Ok(()),
+        Err(Errno::EXIST) => discard(at, link)?,
+        Err(_) => {}
+    }
+    if linkat(at, name, at, link, AtFlags::empty()).is_err() {
+        // A file system without hard links.
+        let target = name.file_name().unwrap_or(name.as_os_str());
+        symlinkat(target, at, link)?;
+    }
+    Ok(())
+}
+
+/// Clears the place of a file of ours: whatever stands there is removed, or set aside as `NAME.displaced` if it is a
+/// directory with something in it.
+pub(super) fn discard(at: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
+    match unlinkat(at, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    match unlinkat(at, name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(Errno::NOTEMPTY) => Ok(renameat(at, name, at, with_suffix(name, ".displaced"))?),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn with_suffix(name: &Path, suffix: &str) -> PathBuf {
+    let mut longer = name.as_os_str().to_owned();
+    longer.push(suffix);
+    PathBuf::from(longer)
+}
+
+/// Replaces a file in one rename, so that no reader ever sees half of it.
+pub(super) fn replace(at: BorrowedFd<'_>, name: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mode = Mode::from_raw_mode(0o644);
+    let new = with_suffix(name, ".new");
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let file = match openat(at, &new, flags | OFlags::NONBLOCK, mode) {
+        Ok(file) => file,
+        Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => {
+            discard(at, &new)?;
+            openat(at, &new, flags | OFlags::NONBLOCK, mode)?
+        }
+        Err(errno) => return Err(errno.into()),
+    };
+    if raw::umask() & 0o644 != 0 {
+        fchmod(&file, mode)?;
+    }
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let written = rustix::io::write(&file, rest)?;
+        rest = rest.get(written..).unwrap_or_default();
+    }
+    drop(file);
+    match renameat(at, &new, at, name) {
+        Err(Errno::ISDIR) => {
+            discard(at, name)?;
+            Ok(renameat(at, &new, at, name)?)
+        }
+        result => Ok(result?),
+    }
+}

@@ -1,0 +1,245 @@
+//! One module's home: its status directory and the `supervise/` view, through held descriptors.
+//!
+//! The lock, the FIFOs and their links, the records, each replaced in one rename. The only place that knows these
+//! names. Must never decide, and never retry but for the lock.
+
+mod files;
+mod root;
+mod view;
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, Mode, OFlags, fchmod, fstat, openat, renameat};
+
+use self::files::{DIRECTORY, LOCK_PATIENCE, discard, fifo, lock, make_directories, replace, same_fifo};
+pub use self::root::{Root, left, publish_state, remove, unpublish_state};
+use self::view::View;
+use super::{clock, raw};
+use crate::pure::exit::Pid;
+use crate::pure::name::ModuleName;
+use crate::pure::status::{LENGTH, Status};
+
+/// The names of the files of a status directory and of a `supervise/` directory.
+pub mod file {
+    /// Held with an exclusive `flock` as long as the module is supervised.
+    pub const LOCK: &str = "lock";
+    /// The FIFO of letters.
+    pub const SVCONTROL: &str = "svcontrol";
+    /// The same FIFO for clients of daemontools and runit.
+    pub const CONTROL: &str = "control";
+    /// The same FIFO, opened to ask whether anybody listens.
+    pub const OK: &str = "ok";
+    /// 20 bytes.
+    pub const STATUS: &str = "status";
+    /// Everything.
+    pub const STATE: &str = "state.json";
+    /// What a child writes just before it becomes the program, for a successor of an svtree that died in between.
+    pub const SPAWNED: &str = ".spawned";
+    /// What supervise did.
+    pub const LOG: &str = "supervise.log";
+    /// Warnings and failures.
+    pub const LOG_WF: &str = "supervise.log.wf";
+    /// The directory for clients of daemontools and runit in a service directory.
+    pub const SUPERVISE: &str = "supervise";
+    /// In it: the pid in decimal.
+    pub const PID: &str = "pid";
+    /// In it: `run`, `down` or `finish`.
+    pub const STAT: &str = "stat";
+    /// In a service directory: not started when svtree starts.
+    pub const DOWN: &str = "down";
+    /// In the status root: held by svscan, its pid inside.
+    pub const ROOT_LOCK: &str = ".lock";
+}
+
+/// A log of supervise is set aside as `NAME.old` when it is longer than this, in bytes.
+const LOG_BOUND: u64 = 256 * 1024;
+
+/// Why a home could not be opened.
+#[derive(Debug)]
+pub enum NotOpened {
+    /// Somebody has the lock, by this pid if that can be told.
+    Locked(PathBuf, Option<Pid>),
+    /// A call failed.
+    Failed(PathBuf, io::Error),
+}
+
+impl std::fmt::Display for NotOpened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            NotOpened::Locked(path, Some(pid)) => write!(f, "{}: held by pid {pid}", path.display()),
+            NotOpened::Locked(path, None) => write!(f, "{}: held by another process", path.display()),
+            NotOpened::Failed(path, error) => write!(f, "{}: {}", path.display(), super::report::plain(error)),
+        }
+    }
+}
+
+/// A module's home, open and locked.
+#[derive(Debug)]
+pub struct Home {
+    path: PathBuf,
+    directory: OwnedFd,
+    _lock: OwnedFd,
+    svcontrol: OwnedFd,
+    service: OwnedFd,
+    view: Option<View>,
+    published: Option<[u8; LENGTH]>,
+}
+
+impl Home {
+    /// Opens the home of `name` below the status root, and takes its lock. `service` is its directory, held; a
+    /// `view` is made in it if it is asked for.
+    ///
+    /// # Errors
+    /// The lock is held, or something cannot be made; what stood there before is as it was.
+    pub fn open(root: &Path, name: &ModuleName, service: OwnedFd, view: bool) -> Result<Home, NotOpened> {
+        let path = root.join(name.as_os_str());
+        let failed = |error: io::Error| NotOpened::Failed(path.clone(), error);
+        make_directories(root, name).map_err(failed)?;
+        let directory = openat(rustix::fs::CWD, &path, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())
+            .map_err(|errno| failed(errno.into()))?;
+        let lock = lock(directory.as_fd(), Path::new(file::LOCK), &path, LOCK_PATIENCE)?;
+        let svcontrol = fifo(directory.as_fd(), Path::new(file::SVCONTROL)).map_err(failed)?;
+        for link in [file::CONTROL, file::OK] {
+            same_fifo(directory.as_fd(), Path::new(link), Path::new(file::SVCONTROL)).map_err(failed)?;
+        }
+        let view = match view {
+            true => View::open(service.as_fd(), &path)?,
+            false => None,
+        };
+        let home = Home { path, directory, _lock: lock, svcontrol, service, view, published: None };
+        for log in [file::LOG, file::LOG_WF] {
+            // There from the start, so that it can be followed; one that cannot be made is missed by nobody else.
+            let _ = home.append(log, b"");
+        }
+        Ok(home)
+    }
+
+    /// The FIFOs that letters come through.
+    pub fn controls(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        std::iter::once(self.svcontrol.as_fd()).chain(self.view.as_ref().map(|view| view.control.as_fd()))
+    }
+
+    /// The service directory.
+    #[must_use]
+    pub fn service(&self) -> BorrowedFd<'_> {
+        self.service.as_fd()
+    }
+
+    /// Where it is, for messages.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The `state.json` that a predecessor left, if there is one.
+    #[must_use]
+    pub fn recorded(&self) -> Option<Vec<u8>> {
+        self.read(file::STATE)
+    }
+
+    /// The mark of the child that was spawned last, whoever spawned it.
+    #[must_use]
+    pub fn spawned(&self) -> Option<Vec<u8>> {
+        self.read(file::SPAWNED)
+    }
+
+    fn read(&self, name: &str) -> Option<Vec<u8>> {
+        let file =
+            openat(&self.directory, name, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty()).ok()?;
+        let mut bytes = Vec::new();
+        io::Read::read_to_end(&mut io::Read::take(fs::File::from(file), 1 << 20), &mut bytes).ok()?;
+        Some(bytes)
+    }
+
+    /// The status directory, in which a child leaves its mark.
+    #[must_use]
+    pub fn directory(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+
+    /// Replaces the records: `status` first, then the view, then `state.json`.
+    ///
+    /// # Errors
+    /// A record of the status directory could not be replaced; it stands as it was.
+    pub fn publish(&mut self, status: &Status, state: &[u8]) -> Result<(), NotOpened> {
+        let bytes = status.to_original();
+        if self.published != Some(bytes) {
+            self.published = None;
+            self.replace(file::STATUS, &bytes)?;
+            self.published = Some(bytes);
+        }
+        if let Some(view) = &mut self.view {
+            view.publish(self.service.as_fd(), status)
+                .map_err(|(name, error)| NotOpened::Failed(Path::new(file::SUPERVISE).join(name), error))?;
+        }
+        // Last: who sees it say so finds the others in order.
+        self.replace(file::STATE, state)?;
+        Ok(())
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), NotOpened> {
+        replace(self.directory.as_fd(), Path::new(name), bytes)
+            .map_err(|error| NotOpened::Failed(self.path.join(name), error))
+    }
+
+    /// Appends a line to `supervise.log`, and to `supervise.log.wf` if it is a warning or worse.
+    pub fn log(&self, level: Level, text: &str) {
+        let now = jiff::Timestamp::new(clock::wall().seconds, 0).unwrap_or_default();
+        let local = now.to_zoned(jiff::tz::TimeZone::system());
+        let line = format!("[{}] {} {text}\n", level.name(), local.strftime("%Y-%m-%d %H:%M:%S"));
+        let mut files = vec![file::LOG];
+        if level != Level::Notice {
+            files.push(file::LOG_WF);
+        }
+        for name in files {
+            // A log that cannot be written has nowhere to say so; the records tell what is true.
+            let _ = self.append(name, line.as_bytes());
+        }
+    }
+
+    fn append(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let flags =
+            OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let mode = Mode::from_raw_mode(0o644);
+        let file = openat(&self.directory, name, flags, mode)?;
+        let stat = fstat(&file)?;
+        if raw::umask() & 0o644 != 0 && stat.st_size == 0 {
+            fchmod(&file, mode)?;
+        }
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            discard(self.directory.as_fd(), Path::new(name))?;
+        } else if u64::try_from(stat.st_size).unwrap_or(0) > LOG_BOUND {
+            renameat(&self.directory, name, &self.directory, format!("{name}.old"))?;
+        } else {
+            rustix::io::write(&file, bytes)?;
+            return Ok(());
+        }
+        let file = openat(&self.directory, name, flags, mode)?;
+        rustix::io::write(&file, bytes)?;
+        Ok(())
+    }
+}
+
+/// How bad a line of `supervise.log` is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// What was done.
+    Notice,
+    /// Something is not as it should be.
+    Warning,
+    /// It does not go on.
+    Fatal,
+}
+
+impl Level {
+    fn name(self) -> &'static str {
+        match self {
+            Level::Notice => "NOTICE",
+            Level::Warning => "WARNING",
+            Level::Fatal => "FATAL",
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The thin files: each wraps one facility of the kernel and decides nothing.
+
+pub mod adopt;
+pub mod client;
+pub mod clock;
+pub mod holder;
+pub mod home;
+pub mod inbox;
+pub mod pidfd;
+pub mod raw;
+pub mod remains;
+pub mod report;
+pub mod scan;
+pub mod signals;
+pub mod spawn;
+pub mod watch;

@@ -1,0 +1,90 @@
+//! The one place for pidfds and for the way a process ended: open, peek, reap. Must never keep a bare pid.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
+
+use rustix::process::{PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus, getpid, pidfd_open, waitid};
+
+use super::raw;
+use crate::pure::exit::{How, Pid, Signal};
+
+/// Opens a pidfd; close-on-exec, readable once the process has ended.
+///
+/// # Errors
+/// `ESRCH` when there is no such process, others where pidfds cannot be had.
+pub fn open(pid: Pid) -> io::Result<OwnedFd> {
+    Ok(pidfd_open(kernel_pid(pid), PidfdFlags::empty())?)
+}
+
+/// How a child ended, without reaping it; `None` while it runs.
+///
+/// # Errors
+/// `ECHILD` when it is no child of this process.
+pub fn peek(pid: Pid) -> io::Result<Option<How>> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    Ok(waitid(WaitId::Pid(kernel_pid(pid)), options)?.map(|status| how(&status)))
+}
+
+/// Waits until a child has ended, without reaping it; blocks.
+pub fn wait(pid: Pid) {
+    while let Err(rustix::io::Errno::INTR) =
+        waitid(WaitId::Pid(kernel_pid(pid)), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
+    {}
+}
+
+/// Collects a child that has ended.
+pub fn reap(pid: Pid) {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    // A child that is not there any more is as collected as can be.
+    let _ = waitid(WaitId::Pid(kernel_pid(pid)), options);
+    if claims(|claimed| claimed.remove(&pid)) {
+        // The reaper stopped at it: let it look again.
+        if let Some(own) = Pid::new(getpid().as_raw_nonzero().get()) {
+            let _ = raw::kill(own, Signal(libc::SIGCHLD));
+        }
+    }
+}
+
+/// Programs whose thread has gone: the kernel gave them to the main thread, which must leave them to the thread that
+/// takes them over.
+static CLAIMED: Mutex<BTreeSet<Pid>> = Mutex::new(BTreeSet::new());
+
+fn claims<T>(look: impl FnOnce(&mut BTreeSet<Pid>) -> T) -> T {
+    look(&mut CLAIMED.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Keeps the reaper from collecting this program, whose thread is about to end.
+pub fn claim(pid: Pid) {
+    claims(|claimed| claimed.insert(pid));
+}
+
+/// Collects what this very thread is the parent of and nobody supervises: orphans that the kernel gave to svtree.
+///
+/// Programs are children of their modules' threads, and `__WNOTHREAD` passes them over; so nothing is ever collected
+/// here that a supervise thread waits for. To be called by the main thread, to which orphans come.
+pub fn reap_orphans() {
+    while let Some(pid) = raw::peek_own_thread() {
+        if claims(|claimed| claimed.contains(&pid)) {
+            return;
+        }
+        let _ = waitid(WaitId::Pid(kernel_pid(pid)), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+    }
+}
+
+fn how(status: &WaitIdStatus) -> How {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => How::Exited(code),
+        (None, Some(signal)) => How::Killed { signal: Signal(signal), core: status.dumped() },
+        (None, None) => How::Unknown,
+    }
+}
+
+fn kernel_pid(pid: Pid) -> rustix::process::Pid {
+    match rustix::process::Pid::from_raw(pid.get()) {
+        Some(pid) => pid,
+        // A `Pid` is positive.
+        None => rustix::process::Pid::INIT,
+    }
+}

@@ -1,0 +1,508 @@
+//! The only unsafe code: the clone that starts a program and what its child does, signals by number, and the
+//! process-wide facts that a child has to undo. Must never decide what is started or signalled.
+
+#![allow(unsafe_code, reason = "here alone, as the first line says")]
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use crate::pure::exit::{Pid, Signal};
+
+/// What this process was started with and its programs are to get back.
+#[derive(Debug)]
+struct Original {
+    /// Signals that are ignored now; every child sets them to their default.
+    ignored: Vec<c_int>,
+    /// The limit of open files before it was raised.
+    open_files: libc::rlimit,
+    /// The file mode creation mask.
+    umask: libc::mode_t,
+    /// Whether `close_range` works, so that a child may share the table of descriptors until it leaves it.
+    close_range: bool,
+}
+
+static ORIGINAL: OnceLock<Original> = OnceLock::new();
+
+/// Prepares the process, before it has a second thread: every signal that can be waited for is blocked, SIGCHLD is at
+/// its default, inherited descriptors close on exec, and the soft limit of open files is raised to the hard one.
+pub fn prepare_process() {
+    ORIGINAL.get_or_init(|| {
+        let mut ignored = Vec::new();
+        // SAFETY: `rt_sigaction` and `pthread_sigmask` read and write only the valid structures given to them; no
+        // handler is installed. A zeroed `rlimit` is valid. `umask` and `close_range` take numbers.
+        unsafe {
+            for signal in 1..=LAST_SIGNAL {
+                let mut action: KernelAction = [0; 8];
+                if libc::syscall(libc::SYS_rt_sigaction, signal, ptr::null::<KernelAction>(), &raw mut action, 8) == 0
+                    && action[0] == libc::SIG_IGN
+                {
+                    if signal == libc::SIGCHLD {
+                        // Ignored, it would make the kernel reap our children behind our back.
+                        set_default(signal);
+                    } else {
+                        ignored.push(signal);
+                    }
+                }
+            }
+            let mut all: libc::sigset_t = std::mem::zeroed();
+            libc::sigfillset(&raw mut all);
+            // Faults of our own must still end us.
+            for fault in [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS] {
+                libc::sigdelset(&raw mut all, fault);
+            }
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, ptr::null_mut());
+
+            let mut open_files: libc::rlimit = std::mem::zeroed();
+            if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut open_files) == 0 {
+                let raised = libc::rlimit { rlim_cur: open_files.rlim_max, rlim_max: open_files.rlim_max };
+                libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised);
+            }
+            let umask = libc::umask(0o077);
+            libc::umask(umask);
+            let close_range =
+                libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) == 0;
+            Original { ignored, open_files, umask, close_range }
+        }
+    });
+}
+
+/// The process's umask; 022 before `prepare_process`.
+#[must_use]
+pub fn umask() -> u32 {
+    ORIGINAL.get().map_or(0o022, |original| original.umask)
+}
+
+/// The number of the last signal.
+const LAST_SIGNAL: c_int = 64;
+
+/// The kernel's own `sigaction`, larger than any architecture's; its first word is the handler. The C library's hides
+/// two signals, which a parent may have ignored all the same.
+type KernelAction = [usize; 8];
+
+/// Sets a signal to its default, which is a structure of zeroes.
+///
+/// # Safety
+/// None is needed: it is unsafe only in being a bare system call, and fit for a child.
+unsafe fn set_default(signal: c_int) {
+    let action: KernelAction = [0; 8];
+    // SAFETY: the kernel reads one structure, which is smaller than this one, and writes nothing.
+    unsafe {
+        libc::syscall(libc::SYS_rt_sigaction, signal, &raw const action, ptr::null_mut::<KernelAction>(), 8);
+    }
+}
+
+/// Strings for `execve`: what owns them, and the array of pointers that ends in NULL.
+#[derive(Debug)]
+pub struct Strings {
+    _owned: Vec<CString>,
+    pointers: Vec<*const c_char>,
+}
+
+impl Strings {
+    /// Takes the strings.
+    #[must_use]
+    pub fn new(owned: Vec<CString>) -> Strings {
+        // The heap block of a CString does not move with it.
+        let pointers = owned.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect();
+        Strings { _owned: owned, pointers }
+    }
+}
+
+/// Where the program's standard output and error go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Where svtree's own go.
+    Inherit,
+    /// `/dev/null`.
+    Null,
+}
+
+/// Everything that a child needs, made before the clone.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// Its working directory, first.
+    pub directory: BorrowedFd<'a>,
+    /// Its working directory, then; relative to the first.
+    pub subdirectory: Option<&'a CStr>,
+    /// What to execute: tried in turn, as a search in PATH does.
+    pub candidates: &'a [CString],
+    /// `argv`.
+    pub arguments: &'a Strings,
+    /// `environ`.
+    pub environment: &'a Strings,
+    /// Standard output and error.
+    pub output: Output,
+    /// Where the child leaves its mark.
+    pub mark: Option<(BorrowedFd<'a>, &'a CStr, Mark)>,
+}
+
+/// The mark that a child writes before it becomes the program: should svtree die between the clone and the record of
+/// it, its successor finds the program by this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark([u8; MARK]);
+
+/// In bytes: the boot id as text, the pid, and `CLOCK_BOOTTIME` before the clone and after it in nanoseconds, all in
+/// the byte order of the machine.
+const MARK: usize = 36 + 4 + 8 + 8;
+
+impl Mark {
+    /// A mark that lacks what only the child knows.
+    #[must_use]
+    pub fn new(boot_id: &str) -> Mark {
+        let mut bytes = [0; MARK];
+        for (to, from) in bytes.iter_mut().zip(boot_id.as_bytes().iter().take(36)) {
+            *to = *from;
+        }
+        Mark(bytes)
+    }
+
+    /// Boot id, pid, and the two times, of bytes that a child wrote.
+    #[must_use]
+    pub fn read(bytes: &[u8]) -> Option<(String, Pid, [u64; 2])> {
+        let bytes: &[u8; MARK] = bytes.try_into().ok()?;
+        let boot_id = std::str::from_utf8(&bytes[..36]).ok()?.to_owned();
+        let pid = Pid::new(i32::from_ne_bytes(bytes[36..40].try_into().ok()?))?;
+        let before = u64::from_ne_bytes(bytes[40..48].try_into().ok()?);
+        let after = u64::from_ne_bytes(bytes[48..].try_into().ok()?);
+        Some((boot_id, pid, [before, after]))
+    }
+
+    fn set(&mut self, pid: i32, before: u64, after: u64) {
+        self.0[36..40].copy_from_slice(&pid.to_ne_bytes());
+        self.0[40..48].copy_from_slice(&before.to_ne_bytes());
+        self.0[48..].copy_from_slice(&after.to_ne_bytes());
+    }
+}
+
+/// A program that runs.
+#[derive(Debug)]
+pub struct Started {
+    /// Its pid.
+    pub pid: Pid,
+    /// Its pidfd, where the kernel gives one.
+    pub pidfd: Option<OwnedFd>,
+    /// `CLOCK_BOOTTIME` in nanoseconds, before and after the clone.
+    pub between: [u64; 2],
+}
+
+/// What a child could not do.
+#[derive(Debug)]
+pub struct Failure {
+    /// The step, for people.
+    pub step: &'static str,
+    /// Why.
+    pub error: io::Error,
+}
+
+/// What parent and child share; the parent reads it once the child has executed or ended.
+struct Job<'a> {
+    launch: &'a Launch<'a>,
+    original: &'a Original,
+    step: &'static str,
+    errno: c_int,
+    before: u64,
+    after: u64,
+}
+
+/// Starts a program: a clone that shares memory and blocks this thread until the child has executed.
+///
+/// The child has a session of its own, `/dev/null` as standard input, default dispositions, an empty signal mask, and
+/// no descriptor but 0, 1 and 2. While it prepares itself it shares the table of descriptors, so that nothing of it is
+/// copied, and leaves it by `close_range`, which copies only what is below 3.
+///
+/// # Errors
+/// The step that failed; nothing runs then.
+pub fn start(launch: &Launch<'_>) -> Result<Started, Failure> {
+    prepare_process();
+    let Some(original) = ORIGINAL.get() else {
+        return Err(Failure { step: "preparing the process", error: io::Error::from(io::ErrorKind::Other) });
+    };
+    let mut job = Job { launch, original, step: "", errno: 0, before: super::clock::boottime(), after: 0 };
+    let stack = Stack::take().map_err(|error| Failure { step: "making a stack", error })?;
+    let mut flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    if original.close_range {
+        flags |= libc::CLONE_FILES;
+    }
+    let mut number: RawFd = -1;
+    let mut pid = clone(&stack, flags, &mut job, &mut number);
+    if pid < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL) {
+        // Before Linux 5.2 there are no pidfds.
+        pid = clone(&stack, flags & !libc::CLONE_PIDFD, &mut job, &mut number);
+    }
+    if pid < 0 {
+        let error = io::Error::last_os_error();
+        stack.give_back();
+        return Err(Failure { step: "cloning", error });
+    }
+    stack.give_back();
+    // SAFETY: the kernel put a new descriptor here, which nobody else owns.
+    let pidfd = (number >= 0).then(|| unsafe { OwnedFd::from_raw_fd(number) });
+    // SAFETY: `job` is alive and initialised; the child that wrote to it has executed or ended. Volatile, since the
+    // compiler does not know of that writer.
+    let (errno, step, before, after) = unsafe {
+        (
+            ptr::read_volatile(&raw const job.errno),
+            ptr::read_volatile(&raw const job.step),
+            job.before,
+            ptr::read_volatile(&raw const job.after),
+        )
+    };
+    if errno != 0 {
+        // SAFETY: waits for the child just made, which has ended, and takes no status.
+        while unsafe { libc::waitpid(pid, ptr::null_mut(), 0) } < 0
+            && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+        {}
+        return Err(Failure { step, error: io::Error::from_raw_os_error(errno) });
+    }
+    match Pid::new(pid) {
+        Some(pid) => Ok(Started { pid, pidfd, between: [before, after.max(before)] }),
+        None => Err(Failure { step: "cloning", error: io::Error::from(io::ErrorKind::Other) }),
+    }
+}
+
+fn clone(stack: &Stack, flags: c_int, job: &mut Job<'_>, pidfd: &mut RawFd) -> c_int {
+    // SAFETY: the stack is mapped, ours alone and large enough for `child`, which never returns into our frames.
+    // CLONE_VFORK keeps this thread, and with it `job` and `pidfd`, where it is until the child has executed or ended.
+    // Handlers cannot run in the child: all signals are blocked but faults, which end it.
+    unsafe { libc::clone(child, stack.top(), flags, ptr::from_mut(job).cast::<c_void>(), ptr::from_mut(pidfd)) }
+}
+
+/// The child. It shares our memory: system calls only, no allocation, no lock, no panic.
+extern "C" fn child(argument: *mut c_void) -> c_int {
+    // SAFETY: the argument is the `Job` of `start`, whose thread is suspended as long as this runs.
+    let job = unsafe { &mut *argument.cast::<Job<'_>>() };
+    // SAFETY: `prepare` keeps to system calls on valid pointers; `_exit` ends this process alone.
+    unsafe {
+        prepare(job);
+        // Here only on failure.
+        job.errno = match *libc::__errno_location() {
+            0 => libc::EIO,
+            errno => errno,
+        };
+        libc::_exit(127)
+    }
+}
+
+/// Becomes the program; returns only on failure, with `errno` and `job.step` set.
+unsafe fn prepare(job: &mut Job<'_>) {
+    let launch = job.launch;
+    // SAFETY: every pointer is to a live value of `job`, its `launch` or this frame; numbers are valid for their call.
+    unsafe {
+        let mut clock: libc::timespec = std::mem::zeroed();
+        libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut clock);
+        job.after = (clock.tv_sec.cast_unsigned()) * 1_000_000_000 + clock.tv_nsec.cast_unsigned();
+        if let Some((directory, name, mut mark)) = launch.mark {
+            mark.set(libc::getpid(), job.before, job.after);
+            let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NONBLOCK;
+            let file = libc::openat(directory.as_raw_fd(), name.as_ptr(), flags, 0o600);
+            // A mark that cannot be written protects nobody; the program is started all the same.
+            if file >= 0 {
+                libc::write(file, mark.0.as_ptr().cast::<c_void>(), MARK);
+                libc::close(file);
+            }
+        }
+        job.step = "making a session";
+        if libc::setsid() < 0 {
+            return;
+        }
+        job.step = "resetting signals";
+        for signal in &job.original.ignored {
+            set_default(*signal);
+        }
+        job.step = "setting its limits";
+        if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const job.original.open_files) < 0 {
+            return;
+        }
+        job.step = "entering its directory";
+        if libc::fchdir(launch.directory.as_raw_fd()) < 0 {
+            return;
+        }
+        if let Some(path) = launch.subdirectory
+            && libc::chdir(path.as_ptr()) < 0
+        {
+            return;
+        }
+        job.step = "closing descriptors";
+        if job.original.close_range
+            && libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_UNSHARE) < 0
+        {
+            return;
+        }
+        job.step = "opening /dev/null";
+        let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
+        if null < 0 || libc::dup2(null, 0) < 0 {
+            return;
+        }
+        if launch.output == Output::Null && (libc::dup2(null, 1) < 0 || libc::dup2(null, 2) < 0) {
+            return;
+        }
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+        job.step = "executing";
+        // As execvp: a candidate that may not be executed is remembered, one that is not there passed over.
+        let mut forbidden = false;
+        for path in launch.candidates {
+            libc::execve(path.as_ptr(), launch.arguments.pointers.as_ptr(), launch.environment.pointers.as_ptr());
+            match *libc::__errno_location() {
+                libc::EACCES => forbidden = true,
+                libc::ENOENT | libc::ENOTDIR => {}
+                _ => return,
+            }
+        }
+        if forbidden {
+            *libc::__errno_location() = libc::EACCES;
+        }
+    }
+}
+
+/// A stack for one child, with a page below it that ends an overflow.
+struct Stack {
+    base: *mut c_void,
+}
+
+// SAFETY: a Stack is the only owner of its mapping, and the mapping belongs to no thread.
+unsafe impl Send for Stack {}
+
+/// What children of any module need; far more than `prepare` takes, also without optimisation.
+const STACK: usize = 64 * 1024;
+
+/// Stacks at rest: as many as there were spawns at the same time.
+static STACKS: Mutex<Vec<Stack>> = Mutex::new(Vec::new());
+
+impl Stack {
+    fn take() -> io::Result<Stack> {
+        if let Some(stack) = STACKS.lock().unwrap_or_else(PoisonError::into_inner).pop() {
+            return Ok(stack);
+        }
+        // SAFETY: a new anonymous mapping, whose first page is then made inaccessible.
+        unsafe {
+            let base = libc::mmap(
+                ptr::null_mut(),
+                STACK,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK,
+                -1,
+                0,
+            );
+            if base == libc::MAP_FAILED {
+                return Err(io::Error::last_os_error());
+            }
+            libc::mprotect(base, 4096, libc::PROT_NONE);
+            Ok(Stack { base })
+        }
+    }
+
+    fn top(&self) -> *mut c_void {
+        // SAFETY: one past the end of the mapping, which is where a stack that grows down begins; it is aligned.
+        unsafe { self.base.byte_add(STACK) }
+    }
+
+    fn give_back(self) {
+        STACKS.lock().unwrap_or_else(PoisonError::into_inner).push(self);
+    }
+}
+
+/// Sends a signal to a process that the caller knows to be unreaped, or to itself.
+///
+/// # Errors
+/// As `kill`.
+pub fn kill(pid: Pid, signal: Signal) -> io::Result<()> {
+    // SAFETY: takes numbers.
+    check(unsafe { libc::kill(pid.get(), signal.0) })
+}
+
+/// Sends a signal to the process of a pidfd.
+///
+/// # Errors
+/// As `pidfd_send_signal`.
+pub fn kill_by_pidfd(pidfd: BorrowedFd<'_>, signal: Signal) -> io::Result<()> {
+    // SAFETY: a descriptor, two numbers, and NULL for the siginfo.
+    let result =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal.0, ptr::null::<c_void>(), 0) };
+    check(c_int::try_from(result).unwrap_or(-1))
+}
+
+/// The first child of this very thread that has ended, unreaped; children of other threads are passed over.
+#[must_use]
+pub fn peek_own_thread() -> Option<Pid> {
+    // SAFETY: zeroed is a valid `siginfo_t`; `waitid` writes to it alone, and where it returns 0 `si_pid` is set or 0.
+    unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WNOTHREAD;
+        if libc::waitid(libc::P_ALL, 0, &raw mut info, options) < 0 {
+            return None;
+        }
+        Pid::new(info.si_pid())
+    }
+}
+
+fn check(result: c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    fn strings(words: &[&str]) -> Strings {
+        Strings::new(words.iter().map(|word| CString::new(*word).expect("no NUL")).collect())
+    }
+
+    fn run(candidates: &[&str], arguments: &[&str]) -> Result<Started, Failure> {
+        let root = std::fs::File::open("/").expect("the root");
+        let candidates: Vec<CString> = candidates.iter().map(|path| CString::new(*path).expect("no NUL")).collect();
+        start(&Launch {
+            directory: root.as_fd(),
+            subdirectory: None,
+            candidates: &candidates,
+            arguments: &strings(arguments),
+            environment: &strings(&[]),
+            output: Output::Null,
+            mark: None,
+        })
+    }
+
+    #[test]
+    fn a_mark_is_read_as_it_was_written() {
+        let boot_id = "0123456789abcdef0123456789abcdef0123";
+        let mut mark = Mark::new(boot_id);
+        assert_eq!(Mark::read(&mark.0), None);
+        mark.set(7, 1, 2);
+        assert_eq!(Mark::read(&mark.0), Some((boot_id.to_owned(), Pid::new(7).expect("positive"), [1, 2])));
+        assert_eq!(Mark::read(&mark.0[1..]), None);
+    }
+
+    fn wait(pid: Pid) -> c_int {
+        let mut status = 0;
+        // SAFETY: waits for a child of this test.
+        assert_eq!(unsafe { libc::waitpid(pid.get(), &raw mut status, 0) }, pid.get());
+        status
+    }
+
+    #[test]
+    fn a_program_runs_and_its_failure_is_told() {
+        let started = run(&["/bin/sh"], &["sh", "-c", "exit 7"]).expect("started");
+        assert!(started.between[0] <= started.between[1]);
+        assert_eq!(libc::WEXITSTATUS(wait(started.pid)), 7);
+
+        let failure = run(&["/nowhere/program"], &["program"]).expect_err("not there");
+        assert_eq!((failure.step, failure.error.raw_os_error()), ("executing", Some(libc::ENOENT)));
+        let failure = run(&["/etc/passwd", "/nowhere"], &["program"]).expect_err("not executable");
+        assert_eq!(failure.error.raw_os_error(), Some(libc::EACCES));
+    }
+
+    #[test]
+    fn signals_reach_it() {
+        let started = run(&["/bin/sleep"], &["sleep", "1000"]).expect("started");
+        match &started.pidfd {
+            Some(pidfd) => kill_by_pidfd(pidfd.as_fd(), Signal::KILL).expect("signalled"),
+            None => kill(started.pid, Signal::KILL).expect("signalled"),
+        }
+        assert_eq!(libc::WTERMSIG(wait(started.pid)), 9);
+    }
+}

@@ -1,0 +1,135 @@
+//! What a program that has ended left behind: processes of its session or group, found through `/proc`.
+//!
+//! Must never signal a process that it does not hold by a pidfd or that is not a member at that moment.
+
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::{pidfd, raw};
+use crate::pure::exit::{Pid, Signal};
+
+/// The fields of `/proc/PID/stat` that are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// The name of its executable, shortened by the kernel; never to be trusted.
+    pub command: String,
+    /// `R`, `S`, `Z`, …
+    pub state: u8,
+    /// Its parent.
+    pub parent: i32,
+    /// Its process group.
+    pub group: i32,
+    /// Its session.
+    pub session: i32,
+    /// When it was started, in clock ticks since boot.
+    pub started: u64,
+}
+
+/// Reads `/proc/PID/stat`; `None` when there is no such process.
+#[must_use]
+pub fn stat(pid: Pid) -> Option<Stat> {
+    parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn parse(bytes: &[u8]) -> Option<Stat> {
+    // The name stands in parentheses and may hold any byte, a closing one included.
+    let open = bytes.iter().position(|byte| *byte == b'(')?;
+    let close = bytes.iter().rposition(|byte| *byte == b')')?;
+    let command = String::from_utf8_lossy(bytes.get(open + 1..close)?).into_owned();
+    let rest = std::str::from_utf8(bytes.get(close + 1..)?).ok()?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = *fields.next()?.as_bytes().first()?;
+    let parent = fields.next()?.parse().ok()?;
+    let group = fields.next()?.parse().ok()?;
+    let session = fields.next()?.parse().ok()?;
+    // Field 22 of proc(5); field 6 was the last one read.
+    let started = fields.nth(15)?.parse().ok()?;
+    Some(Stat { command, state, parent, group, session, started })
+}
+
+/// Whether svtree has orphans at all. A program's orphans come to svtree's main thread when it ends, so where there
+/// are none nothing of it is left, and `/proc` need not be searched.
+#[must_use]
+pub fn may_exist() -> bool {
+    let own = std::process::id();
+    match fs::read(format!("/proc/self/task/{own}/children")) {
+        Ok(children) => !children.is_empty(),
+        // Without that file only the search tells.
+        Err(_) => true,
+    }
+}
+
+/// One process that was left.
+#[derive(Debug)]
+pub struct Remaining {
+    /// Its pid.
+    pub pid: Pid,
+    /// The name of its executable, for the log.
+    pub command: String,
+    pidfd: Option<OwnedFd>,
+}
+
+impl Remaining {
+    /// Readable once it has ended; `None` where there are no pidfds.
+    #[must_use]
+    pub fn ended(&self) -> Option<BorrowedFd<'_>> {
+        self.pidfd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        // One that has ended meanwhile needs none.
+        let _ = match &self.pidfd {
+            Some(pidfd) => raw::kill_by_pidfd(pidfd.as_fd(), signal),
+            None => raw::kill(self.pid, signal),
+        };
+    }
+}
+
+/// The processes of the session or group that `leader`, which has ended and is not reaped, had made.
+#[must_use]
+pub fn of_session(leader: Pid) -> Vec<Remaining> {
+    let Ok(processes) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    processes
+        .flatten()
+        .filter_map(|entry| Pid::new(entry.file_name().to_str()?.parse().ok()?))
+        .filter(|pid| *pid != leader)
+        .filter_map(|pid| {
+            member(pid, leader)?;
+            // Held first and looked at again: what the pidfd names is a member.
+            let pidfd = pidfd::open(pid).ok();
+            let command = member(pid, leader)?.command;
+            Some(Remaining { pid, command, pidfd })
+        })
+        .collect()
+}
+
+fn member(pid: Pid, leader: Pid) -> Option<Stat> {
+    stat(pid).filter(|stat| {
+        (stat.session == leader.get() || stat.group == leader.get()) && !matches!(stat.state, b'Z' | b'X')
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_forge_the_fields() {
+        let line = b"42 (a) R 1 (b) S 7 8 9 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 123456 99\n";
+        let stat = parse(line).expect("parsed");
+        assert_eq!(stat.command, "a) R 1 (b");
+        assert_eq!((stat.state, stat.parent, stat.group, stat.session), (b'S', 7, 8, 9));
+        assert_eq!(stat.started, 123_456);
+        assert_eq!(parse(b""), None);
+        assert_eq!(parse(b"1 (x"), None);
+    }
+
+    #[test]
+    fn our_own_stat_is_there() {
+        let own = Pid::new(i32::try_from(std::process::id()).expect("a pid")).expect("positive");
+        assert!(stat(own).is_some());
+    }
+}

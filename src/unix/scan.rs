@@ -1,0 +1,393 @@
+//! Reads service directories: what an entry is, what it asks for, and when it changed last.
+//!
+//! Must never compare with what runs, and never write.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{Access, AtFlags, Dir, FileType, Mode, OFlags, Stat, accessat, fstat, openat, statat};
+use rustix::io::Errno;
+
+use super::home::file;
+use super::report::plain;
+use crate::pure::config::{self, Mistake, Policy, Program};
+use crate::pure::name::{ModuleName, printable};
+use crate::pure::reconcile::Id;
+use crate::pure::time::Wall;
+
+/// The names of the files that are looked for in a service directory; a change of others is of no interest.
+pub const FILES: [&str; 5] = [RUN, SERVICE, GROUP, file::DOWN, FINISH];
+
+const RUN: &str = "run";
+const SERVICE: &str = "service.toml";
+const GROUP: &str = "group.toml";
+const FINISH: &str = "finish";
+
+/// Groups in groups are followed this deep; more is a loop of links.
+const DEEPEST: usize = 16;
+
+/// A `service.toml` of more bytes than this is a mistake.
+const LONGEST_FILE: u64 = 1 << 20;
+
+/// A file as it was: another print means that it was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Print {
+    id: Id,
+    size: i64,
+    changed: Wall,
+    modified: Wall,
+}
+
+impl Print {
+    fn of(stat: &Stat) -> Print {
+        Print {
+            id: id(stat),
+            size: stat.st_size,
+            changed: Wall { seconds: stat.st_ctime, nanos: u32::try_from(stat.st_ctime_nsec).unwrap_or(0) },
+            modified: Wall { seconds: stat.st_mtime, nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0) },
+        }
+    }
+
+    /// When it was changed last, contents or mode.
+    #[must_use]
+    pub fn changed(&self) -> Wall {
+        self.changed
+    }
+}
+
+fn id(stat: &Stat) -> Id {
+    Id { device: stat.st_dev, inode: stat.st_ino }
+}
+
+/// The prints of the files that decide what is started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Prints {
+    /// Of `run`.
+    pub run: Option<Print>,
+    /// Of `service.toml`.
+    pub service: Option<Print>,
+}
+
+impl Prints {
+    /// Reads them from a service directory.
+    #[must_use]
+    pub fn read(directory: std::os::fd::BorrowedFd<'_>) -> Prints {
+        let print = |name: &str| statat(directory, name, AtFlags::empty()).ok().map(|stat| Print::of(&stat));
+        Prints { run: print(RUN), service: print(SERVICE) }
+    }
+
+    /// When the younger one was changed last.
+    #[must_use]
+    pub fn changed(&self) -> Wall {
+        let changed = |print: Option<Print>| print.map_or(Wall::default(), |print| print.changed());
+        changed(self.run).max(changed(self.service))
+    }
+}
+
+/// A directory that is, or will be, a module.
+#[derive(Debug)]
+pub struct Module {
+    /// Which directory.
+    pub id: Id,
+    /// Its files.
+    pub prints: Prints,
+    /// When anything of it was changed last.
+    pub changed: Wall,
+    /// Whether it stands under this name by a symbolic link.
+    pub linked: bool,
+    /// Whether there is no file `down`.
+    pub normally_up: bool,
+    /// Who else than svtree's user can write what is executed, if anybody can.
+    pub exposed: Option<String>,
+}
+
+/// What an entry of a services directory is.
+#[derive(Debug)]
+pub enum Entry {
+    /// It holds an executable `run` or a `service.toml`.
+    Module(Module),
+    /// It holds a `group.toml`; the names in it, and the mistakes in its file.
+    Group {
+        /// Which one.
+        id: Id,
+        /// The entries of the directory.
+        members: Vec<OsString>,
+        /// What is wrong with `group.toml`.
+        mistake: Option<String>,
+    },
+    /// A directory that is neither yet, and why.
+    Incomplete(Id, &'static str),
+    /// A directory that cannot be either, and why.
+    Rejected(Id, &'static str),
+    /// Nothing to be looked at: no directory, or gone.
+    Nothing,
+}
+
+/// The names in a services directory or group that are looked at.
+///
+/// # Errors
+/// It cannot be read.
+pub fn names(directory: &Path) -> io::Result<(Id, Vec<OsString>)> {
+    let held = openat(rustix::fs::CWD, directory, OPEN, Mode::empty())?;
+    let id = id(&fstat(&held)?);
+    Ok((id, names_of(&held)?))
+}
+
+const OPEN: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+fn names_of(directory: &OwnedFd) -> io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        let may_be_directory = matches!(entry.file_type(), FileType::Directory | FileType::Symlink | FileType::Unknown);
+        if may_be_directory && !name.starts_with(b".") {
+            names.push(std::ffi::OsStr::from_bytes(name).to_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Looks at the directory `path`, an entry of a services directory or of a group.
+///
+/// # Errors
+/// It is there and cannot be looked at: nothing is known of it.
+pub fn look(path: &Path) -> io::Result<Entry> {
+    let directory = match openat(rustix::fs::CWD, path, OPEN, Mode::empty()) {
+        Ok(directory) => directory,
+        // Gone, no directory, a dangling link, a loop of links.
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(Entry::Nothing),
+        Err(errno) => return Err(errno.into()),
+    };
+    let stat = fstat(&directory)?;
+    let there = |name: &str| match statat(&directory, name, AtFlags::empty()) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+        Err(errno) => Err(io::Error::from(errno)),
+    };
+    let (run, service, group) = (there(RUN)?, there(SERVICE)?, there(GROUP)?);
+    if group.is_some() {
+        if run.is_some() || service.is_some() {
+            return Ok(Entry::Rejected(id(&stat), "group.toml stands beside run or service.toml: remove one of them"));
+        }
+        let mistake = read(&directory, GROUP).and_then(|text| config::group(&text).map_err(|all| first(GROUP, &all)));
+        return Ok(Entry::Group { id: id(&stat), members: names_of(&directory)?, mistake: mistake.err() });
+    }
+    let executable = |stat: &Stat| {
+        FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+            && stat.st_mode & 0o111 != 0
+            && accessat(&directory, RUN, Access::EXEC_OK, AtFlags::EACCESS).is_ok()
+    };
+    match (&run, &service) {
+        (None, None) => return Ok(Entry::Incomplete(id(&stat), "it holds no run and no service.toml")),
+        (Some(run), None) if !executable(run) => return Ok(Entry::Incomplete(id(&stat), "run is not executable")),
+        (Some(_), _) | (None, Some(_)) => {}
+    }
+    let finish = there(FINISH)?;
+    let owned = [(".", Some(&stat)), (RUN, run.as_ref()), (SERVICE, service.as_ref()), (FINISH, finish.as_ref())];
+    let exposed = owned.iter().find_map(|(name, stat)| exposed(name, (*stat)?));
+    let prints = Prints { run: run.as_ref().map(Print::of), service: service.as_ref().map(Print::of) };
+    let filled = Wall { seconds: stat.st_mtime, nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0) };
+    Ok(Entry::Module(Module {
+        id: id(&stat),
+        prints,
+        changed: prints.changed().max(filled),
+        linked: path.symlink_metadata().is_ok_and(|entry| entry.is_symlink()),
+        normally_up: there(file::DOWN)?.is_none(),
+        exposed,
+    }))
+}
+
+/// Whoever can write a service directory or a script in it can do what svtree's user can; says so if that is somebody
+/// else than root and that user.
+fn exposed(name: &str, stat: &Stat) -> Option<String> {
+    let what = if name == "." { "the directory" } else { name };
+    let own = rustix::process::geteuid().as_raw();
+    if stat.st_uid != 0 && stat.st_uid != own {
+        return Some(format!("{what} belongs to uid {}, who can do by it what svtree's user can", stat.st_uid));
+    }
+    let whom = match (stat.st_mode & 0o020 != 0, stat.st_mode & 0o002 != 0) {
+        (_, true) => "everybody",
+        (true, false) => "its group",
+        (false, false) => return None,
+    };
+    Some(format!("{what} can be written by {whom}, who can do by it what svtree's user can"))
+}
+
+/// The same of the services directory itself.
+#[must_use]
+pub fn exposed_directory(path: &Path) -> Option<String> {
+    let stat = statat(rustix::fs::CWD, path, AtFlags::empty()).ok()?;
+    exposed(".", &stat)
+}
+
+fn read(directory: &OwnedFd, name: &str) -> Result<String, String> {
+    let open = || -> io::Result<String> {
+        let file =
+            File::from(openat(directory, name, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())?);
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("not a file"));
+        }
+        let mut bytes = Vec::new();
+        if file.take(LONGEST_FILE + 1).read_to_end(&mut bytes)? as u64 > LONGEST_FILE {
+            return Err(io::Error::other("longer than 1 MiB"));
+        }
+        String::from_utf8(bytes).map_err(|error| {
+            let good = error.utf8_error().valid_up_to();
+            let line = error.as_bytes()[..good].iter().filter(|byte| **byte == b'\n').count() + 1;
+            io::Error::other(format!("line {line}: not UTF-8"))
+        })
+    };
+    open().map_err(|error| format!("{name}: {}", plain(&error)))
+}
+
+fn first(name: &str, mistakes: &[Mistake]) -> String {
+    match mistakes {
+        [] => name.to_owned(),
+        [only] => format!("{name}: {only}"),
+        [first, rest @ ..] => format!("{name}: {first} (and {} more)", rest.len()),
+    }
+}
+
+/// Opens a directory, if it is still the one that was looked at.
+///
+/// # Errors
+/// What is wrong, in words.
+pub fn open(path: &Path, id: Id) -> Result<OwnedFd, String> {
+    let failed = |errno: Errno| plain(&errno.into());
+    let directory = openat(rustix::fs::CWD, path, OPEN, Mode::empty()).map_err(failed)?;
+    let found = self::id(&fstat(&directory).map_err(failed)?);
+    if found == id { Ok(directory) } else { Err("its directory was replaced".to_owned()) }
+}
+
+/// Reads what a module asks for; `path` is its directory.
+///
+/// # Errors
+/// The first mistake of its `service.toml`, with its place, in one line.
+pub fn policy(path: &Path, module: &Module) -> Result<Policy, String> {
+    mistakes(path, module).map_err(|mistakes| match mistakes.as_slice() {
+        [first, rest @ ..] if !rest.is_empty() => format!("{first} (and {} more)", rest.len()),
+        all => all.concat(),
+    })
+}
+
+/// As [`policy`], with every mistake.
+///
+/// # Errors
+/// One line for each.
+pub fn mistakes(path: &Path, module: &Module) -> Result<Policy, Vec<String>> {
+    let mut policy = Policy::default();
+    if module.prints.service.is_some() {
+        let directory = open(path, module.id).map_err(|error| vec![error])?;
+        let text = read(&directory, SERVICE).map_err(|error| vec![error])?;
+        policy = config::service(&text)
+            .map_err(|mistakes| mistakes.iter().map(|mistake| format!("{SERVICE}: {mistake}")).collect::<Vec<_>>())?;
+        if policy.program == Program::Run && module.prints.run.is_none() {
+            return Err(vec![format!("{SERVICE}: no command, and there is no run beside it")]);
+        }
+    }
+    Ok(policy)
+}
+
+/// Whether a module has an executable `finish`.
+#[must_use]
+pub fn has_finish(directory: std::os::fd::BorrowedFd<'_>) -> bool {
+    accessat(directory, FINISH, Access::EXEC_OK, AtFlags::EACCESS).is_ok()
+}
+
+/// What one look at a part of the tree found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The modules, and what they are.
+    pub modules: Vec<(ModuleName, PathBuf, Module)>,
+    /// The groups.
+    pub groups: Vec<(ModuleName, PathBuf, Id)>,
+    /// What is no module yet, or cannot be one, and why.
+    pub others: Vec<(ModuleName, PathBuf, Other)>,
+    /// What could not be looked at, and why; everything at and below these names stays as it is.
+    pub unknown: Vec<(ModuleName, String)>,
+    /// Groups with a mistake; the modules below these names stay as they are.
+    pub kept: Vec<ModuleName>,
+}
+
+/// A directory that is no module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Other {
+    /// Which one.
+    pub id: Id,
+    /// Whether it has a mistake; else it may become one.
+    pub rejected: bool,
+    /// Why it is none.
+    pub why: String,
+}
+
+impl Found {
+    /// Looks at the entry `name` below the services directory, and at all below it if it is a group.
+    pub fn add(&mut self, services: &Path, name: ModuleName) {
+        let path = services.join(name.as_os_str());
+        let depth = name.components().count();
+        match look(&path) {
+            Err(error) => self.unknown.push((name, plain(&error))),
+            Ok(Entry::Nothing) => {}
+            Ok(Entry::Module(module)) => self.modules.push((name, path, module)),
+            Ok(Entry::Incomplete(id, why)) => {
+                self.others.push((name, path, Other { id, rejected: false, why: why.to_owned() }));
+            }
+            Ok(Entry::Rejected(id, why)) => {
+                self.others.push((name, path, Other { id, rejected: true, why: why.to_owned() }));
+            }
+            Ok(Entry::Group { id, mistake: Some(why), .. }) => {
+                // What ran in it goes on under the last good one.
+                self.kept.push(name.clone());
+                self.others.push((name, path, Other { id, rejected: true, why }));
+            }
+            Ok(Entry::Group { id, .. }) if depth >= DEEPEST => {
+                let why = format!("more than {DEEPEST} groups in each other");
+                self.others.push((name, path, Other { id, rejected: true, why }));
+            }
+            Ok(Entry::Group { id, members, mistake: None }) => {
+                self.groups.push((name.clone(), path, id));
+                for member in members {
+                    if let Ok(member) = name.join(member.as_bytes()) {
+                        self.add(services, member);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Looks at every entry of the services directory; says which directory that was.
+    ///
+    /// # Errors
+    /// The directory itself cannot be read.
+    pub fn whole(services: &Path) -> io::Result<(Id, Found)> {
+        let (id, names) = names(services)?;
+        let mut found = Found::default();
+        for name in names {
+            if let Ok(name) = ModuleName::new(name.as_bytes()) {
+                found.add(services, name);
+            }
+        }
+        Ok((id, found))
+    }
+}
+
+/// How long ago a file was changed; `None` when its time is in the future, as after the clock was set.
+#[must_use]
+pub fn age(changed: Wall, now: Wall) -> Option<Duration> {
+    let nanos =
+        i128::from(now.seconds - changed.seconds) * 1_000_000_000 + i128::from(now.nanos) - i128::from(changed.nanos);
+    u64::try_from(nanos).ok().map(Duration::from_nanos)
+}
+
+/// For a message: a path as it can be shown.
+#[must_use]
+pub fn shown(path: &Path) -> String {
+    printable(path.as_os_str().as_bytes())
+}

@@ -1,0 +1,69 @@
+//! `services.example` is what the README shows: it must be right.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::harness::{Tree, eventually, text, walk};
+
+fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("services.example")
+}
+
+/// The modules of the examples: each directory that holds a `run` or a `service.toml`.
+fn modules() -> Vec<String> {
+    let mut names: Vec<String> = walk(&examples())
+        .iter()
+        .filter(|path| path.ends_with("run") || path.ends_with("service.toml"))
+        .filter_map(|path| path.parent()?.strip_prefix(examples()).ok()?.to_str().map(str::to_owned))
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// Runs a copy, so that nothing is written into the project.
+fn running() -> Tree {
+    let tree = Tree::new().options(["--log", "inherit", "--stop-within", "5s"]);
+    let from = examples().join(".");
+    tree.ran(["cp".as_ref(), "-r".as_ref(), from.as_os_str(), "services".as_ref()]).ok();
+    tree.start();
+    tree
+}
+
+#[test]
+fn the_examples_show_up_down_crashing_once_and_a_group() {
+    let tree = running();
+    let modules = modules();
+    assert!(modules.len() >= 5 && modules.iter().any(|name| name.contains('/')), "{modules:?}");
+    eventually("each example to have shown itself", || {
+        modules
+            .iter()
+            .all(|name| ["up", "down", "waiting", "failed"].iter().any(|state| tree.state(name)["state"] == *state))
+    });
+    eventually("one to run, one to be down, one to have crashed and come back", || {
+        let any = |is: &dyn Fn(&Value) -> bool| modules.iter().any(|name| is(&tree.state(name)));
+        any(&|state| state["state"] == "up")
+            && any(&|state| state["state"] == "down" && state["want"] == "down")
+            && any(&|state| state["restarts"].as_u64() > Some(0) && state["exits"][0]["code"] != 0)
+    });
+    assert!(!tree.stdout().is_empty(), "they say something");
+    let table = tree.svtree(["status"]).ok();
+    assert!(modules.iter().all(|name| table.contains(name.as_str())), "{table}");
+}
+
+#[test]
+fn the_examples_have_no_mistake() {
+    let tree = Tree::new();
+    let dirs = modules().into_iter().map(|name| examples().join(name).into_os_string());
+    tree.svtree([std::ffi::OsString::from("check")].into_iter().chain(dirs)).ok();
+}
+
+#[test]
+fn the_examples_are_small_and_need_nothing_but_a_shell() {
+    for path in walk(&examples()).iter().filter(|path| path.is_file()) {
+        let text = text(path);
+        assert!(text.lines().count() <= 15, "{}", path.display());
+        assert!(!path.ends_with("run") || text.starts_with("#!/bin/sh\n"), "{}", path.display());
+    }
+}

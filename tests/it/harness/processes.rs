@@ -1,0 +1,96 @@
+//! Processes, as `/proc` tells of them.
+//!
+//! Must never believe a pid without looking: what is gone answers with nothing.
+
+use std::fs;
+use std::path::Path;
+
+use rustix::process::{Pid, Signal};
+
+use super::text;
+
+/// Every pid there is.
+pub fn processes() -> impl Iterator<Item = i32> {
+    fs::read_dir("/proc").expect("/proc").flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// The fields of `/proc/PID/stat` from the third on, which is the state.
+pub fn stat(pid: i32) -> Option<Vec<String>> {
+    let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the name in parentheses, and may hold anything.
+    let (_, fields) = line.rsplit_once(") ")?;
+    Some(fields.split_whitespace().map(str::to_owned).collect())
+}
+
+/// The letter of its state, such as `S` or `Z`.
+pub fn process_state(pid: i32) -> Option<char> {
+    stat(pid)?.first()?.chars().next()
+}
+
+/// Whether it runs: neither gone nor a zombie.
+pub fn alive(pid: i32) -> bool {
+    !matches!(process_state(pid), None | Some('Z' | 'X'))
+}
+
+/// The children of a process, zombies too.
+pub fn children(parent: i32) -> Vec<i32> {
+    let parent = parent.to_string();
+    processes().filter(|pid| stat(*pid).is_some_and(|fields| fields.get(1) == Some(&parent))).collect()
+}
+
+/// The children of a process that have ended and wait to be reaped.
+pub fn zombies(parent: i32) -> Vec<i32> {
+    let mut found = children(parent);
+    found.retain(|pid| process_state(*pid) == Some('Z'));
+    found
+}
+
+/// A line of `/proc/PID/status`, such as `SigBlk`.
+pub fn process_field(pid: i32, name: &str) -> String {
+    let text = text(Path::new(&format!("/proc/{pid}/status")));
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.unwrap_or_default().trim().to_owned()
+}
+
+/// The open descriptors of a process.
+pub fn descriptors(pid: i32) -> Vec<i32> {
+    let mut found: Vec<i32> = fs::read_dir(format!("/proc/{pid}/fd"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    found.sort_unstable();
+    found
+}
+
+/// The arguments of a process, the program first.
+pub fn arguments(pid: i32) -> Vec<String> {
+    let line = text(Path::new(&format!("/proc/{pid}/cmdline")));
+    line.split_terminator('\0').map(str::to_owned).collect()
+}
+
+/// The environment of a process, in the order of its names.
+pub fn environment(pid: i32) -> Vec<String> {
+    let block = text(Path::new(&format!("/proc/{pid}/environ")));
+    let mut variables: Vec<String> = block.split_terminator('\0').map(str::to_owned).collect();
+    variables.sort();
+    variables
+}
+
+/// Sends a signal; a process that is gone is no mistake.
+pub fn signal_pid(pid: i32, signal: Signal) {
+    let pid = Pid::from_raw(pid).expect("a pid");
+    match rustix::process::kill_process(pid, signal) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+        Err(error) => panic!("signal to {pid:?}: {error}"),
+    }
+}
+
+/// A process in words: what it executes, of which module it is, and its state and parent.
+pub fn describe(pid: i32) -> String {
+    let module = environment(pid).into_iter().find(|variable| variable.starts_with("SVTREE_MODULE="));
+    let stat = stat(pid).unwrap_or_default();
+    let state_and_parent = stat.get(..2).unwrap_or_default().join(" ");
+    format!("{pid} ({}) {} {state_and_parent}", arguments(pid).join(" "), module.unwrap_or_default())
+}

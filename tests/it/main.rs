@@ -1,0 +1,42 @@
+//! The black-box suite: the real executable, in real directories, seen only from outside.
+//!
+//! Every test builds a [`harness::Tree`] in a directory of its own, drops service directories into it, and then reads
+//! what an operator could read: the files of the status directories, exit codes, lines, `/proc`. The suite shares no
+//! code with the program: it decodes `status` and `state.json` itself, so that a mistake in an encoding cannot hide
+//! behind its own decoder.
+//!
+//! How it is built:
+//!
+//! - One file a topic, one test a promise; the name of a test is the promise as a sentence.
+//! - Nothing sleeps and hopes. [`harness::eventually`] waits for a condition with a deadline, [`harness::stays`] watches
+//!   that a condition holds; between them they own the only `sleep`.
+//! - A test that leaves a process behind fails: every tree marks the environment of all that it starts, and when it is
+//!   dropped it stops svtree and looks through `/proc` for the mark.
+//! - Everything runs in parallel, as root and as a plain user. What a machine cannot do is skipped with a line that says
+//!   why; a program that is not installed is a failure where `CI` or `SVTREE_REQUIRE_PROGRAMS` is set.
+
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    clippy::panic,
+    reason = "an outsider reads clocks, starts programs, prints and fails; the rules are for the supervisor"
+)]
+
+mod child;
+mod clients;
+mod config;
+mod crash;
+mod dropin;
+mod examples;
+mod finish;
+mod groups;
+mod harness;
+mod letters;
+mod parent;
+mod peers;
+mod pid1;
+mod programs;
+mod restart;
+mod retire;
+mod status_files;
+mod stop;

@@ -1,0 +1,518 @@
+//! Walks every reachable state of the machine, with the environment as the adversary: it may send any letter at any
+//! time, let the program exit in any way or not, fail any spawn, lose any record, and let time pass.
+//!
+//! The invariants are what must hold for any order of events; a fault is reported with the path that leads to it.
+
+#![expect(clippy::panic, reason = "a fault is reported by the walk, which is no test by itself")]
+
+use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
+
+use svtree::pure::command::Command;
+use svtree::pure::config::{Restart, Scope, Stop, When};
+use svtree::pure::exit::{How, Pid, Signal};
+use svtree::pure::machine::{Action, Configured, Ended, Event, Machine, NotStarted, Phase};
+use svtree::pure::status::{Running, Status, Want};
+use svtree::pure::time::{Moment, Stamp, Wall};
+
+/// The unit of the model's time; deadlines of the policy are one or two of them.
+const UNIT: Duration = Duration::from_secs(1);
+
+/// In which exits are counted.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// A process that the machine had started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Process {
+    Runs,
+    Stopped,
+    /// It has ended and was not reaped.
+    Zombie,
+    Reaped,
+}
+
+/// The machine with everything around it.
+#[derive(Clone)]
+struct World {
+    machine: Machine,
+    now: u64,
+    next_pid: i32,
+    program: Option<(Pid, Process)>,
+    finish: Option<(Pid, Process)>,
+    /// Whether something that the program started still runs.
+    remains: bool,
+    published: Option<Status>,
+    /// Whether the environment has more than letters, exits and time: a `finish`, remains, pauses, a full disk, edits.
+    /// They have nothing to do with the limits of restarts, and both at once are too many states.
+    disturbed: bool,
+    /// The file system takes no record.
+    full: bool,
+    last_spawn: Option<u64>,
+    /// A letter asked for a start since the last one.
+    asked: bool,
+    told_to_leave: bool,
+    left: bool,
+    killed: bool,
+}
+
+/// What the environment does next.
+#[derive(Clone, Copy, Debug)]
+enum Move {
+    Letter(Command),
+    Retire,
+    RetireNow,
+    Exit(How, Remains, bool),
+    FinishExits,
+    RemainsEnd,
+    Time,
+    SpawnsFail,
+    FullDisk,
+    Space,
+    Reconfigured,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Remains {
+    Nothing,
+    Something,
+}
+
+const PAUSES: [Command; 3] =
+    [Command::Signal(Signal::STOP), Command::Signal(Signal::CONT), Command::Signal(Signal::KILL)];
+
+const LETTERS: [Command; 4] = [Command::Up, Command::Down, Command::Once, Command::Exit];
+
+impl World {
+    fn new(restart: Restart, stop: Stop, enabled: bool) -> World {
+        let machine = Machine::new(restart, stop, enabled, Stamp::default());
+        World {
+            machine,
+            now: 1000,
+            next_pid: 1,
+            program: None,
+            finish: None,
+            remains: false,
+            published: None,
+            disturbed: false,
+            full: false,
+            last_spawn: None,
+            asked: false,
+            told_to_leave: false,
+            left: false,
+            killed: false,
+        }
+    }
+
+    fn stamp(&self) -> Stamp {
+        let seconds = i64::try_from(self.now).expect("a small time");
+        Stamp {
+            moment: Moment(0).plus(UNIT * u32::try_from(self.now).expect("a small time")),
+            wall: Wall { seconds, nanos: 0 },
+        }
+    }
+
+    fn moves(&self) -> Vec<Move> {
+        let mut moves: Vec<Move> = LETTERS.map(Move::Letter).into();
+        moves.extend([Move::Retire, Move::Time, Move::SpawnsFail]);
+        if self.disturbed {
+            moves.extend(PAUSES.map(Move::Letter));
+            moves.push(Move::RetireNow);
+            moves.extend([Move::Reconfigured, if self.full { Move::Space } else { Move::FullDisk }]);
+        }
+        if matches!(self.program, Some((_, Process::Runs | Process::Stopped))) {
+            let killed = How::Killed { signal: Signal::KILL, core: true };
+            for how in [How::Exited(0), How::Exited(1), killed] {
+                moves.push(Move::Exit(how, Remains::Nothing, false));
+            }
+            if self.disturbed {
+                moves.push(Move::Exit(How::Unknown, Remains::Nothing, true));
+                moves.push(Move::Exit(How::Exited(1), Remains::Something, true));
+            }
+        }
+        if matches!(self.finish, Some((_, Process::Runs))) {
+            moves.push(Move::FinishExits);
+        }
+        if self.remains && matches!(self.program, Some((_, Process::Zombie))) {
+            moves.push(Move::RemainsEnd);
+        }
+        moves
+    }
+
+    fn make(&mut self, step: Move) -> Result<(), String> {
+        match step {
+            Move::Letter(command) => {
+                self.asked |= matches!(command, Command::Up | Command::Once);
+                self.told_to_leave |= command == Command::Exit;
+                self.feed(Event::Command(command), true)
+            }
+            Move::Retire => {
+                self.told_to_leave = true;
+                self.feed(Event::Retire(None), true)
+            }
+            Move::RetireNow => {
+                self.told_to_leave = true;
+                self.feed(Event::Retire(Some(Duration::ZERO)), true)
+            }
+            Move::Exit(how, remains, finish) => self.exit(how, remains == Remains::Something, finish),
+            Move::FinishExits => {
+                let Some((pid, process)) = &mut self.finish else {
+                    return Ok(());
+                };
+                *process = Process::Zombie;
+                let ended = Ended { pid: *pid, how: How::Exited(0), remains: false, finish: false };
+                self.feed(Event::Exited(ended), true)
+            }
+            Move::RemainsEnd => {
+                self.remains = false;
+                self.feed(Event::Swept, true)
+            }
+            Move::Time => {
+                self.now += 1;
+                self.feed(Event::Tick, true)
+            }
+            Move::SpawnsFail => {
+                self.now += 1;
+                self.feed(Event::Tick, false)
+            }
+            Move::FullDisk => {
+                self.full = true;
+                Ok(())
+            }
+            Move::Space => {
+                self.full = false;
+                Ok(())
+            }
+            Move::Reconfigured => {
+                let configured = Configured { at_once: None, changed: true, enabled: true, mistake: None };
+                self.feed(Event::Configured(configured), true)
+            }
+        }
+    }
+
+    fn exit(&mut self, how: How, remains: bool, finish: bool) -> Result<(), String> {
+        let Some((pid, process)) = &mut self.program else {
+            return Ok(());
+        };
+        *process = Process::Zombie;
+        self.remains = remains;
+        self.killed = false;
+        let ended = Ended { pid: *pid, how, remains, finish };
+        self.feed(Event::Exited(ended), true)
+    }
+
+    /// Feeds an event and does what the machine orders, checking each order.
+    fn feed(&mut self, event: Event, spawns_work: bool) -> Result<(), String> {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            let now = self.stamp();
+            for action in self.machine.handle(now, event.clone()) {
+                if self.left {
+                    return Err(format!("{action:?} after Leave"));
+                }
+                match action {
+                    Action::Spawn => events.push_back(self.spawn(spawns_work)?),
+                    Action::SpawnFinish(_) => events.push_back(self.spawn_finish(spawns_work)?),
+                    Action::Signal(pid, signal) => self.signal(pid, signal)?,
+                    Action::Sweep(pid, _) => {
+                        if self.program != Some((pid, Process::Zombie)) {
+                            return Err(format!("sweeps after {pid}, which is {:?}", self.program));
+                        }
+                        if !self.remains {
+                            events.push_back(Event::Swept);
+                        }
+                    }
+                    Action::Publish if self.full => events.push_back(Event::PublishFailed),
+                    Action::Publish => self.published = Some(self.machine.status()),
+                    Action::Reap(pid) => self.reap(pid)?,
+                    Action::Reload => {}
+                    Action::Leave => self.leave()?,
+                }
+            }
+        }
+        self.check()
+    }
+
+    fn spawn(&mut self, works: bool) -> Result<Event, String> {
+        if matches!(self.program, Some((_, Process::Runs | Process::Stopped))) {
+            return Err("starts a second copy".to_owned());
+        }
+        if matches!(self.finish, Some((_, Process::Runs))) {
+            return Err("starts the program while finish runs".to_owned());
+        }
+        if self.told_to_leave {
+            return Err("starts while it is leaving".to_owned());
+        }
+        if self.remains {
+            return Err("starts while something of the last one runs".to_owned());
+        }
+        if self.last_spawn == Some(self.now) && !self.asked {
+            return Err("starts are not paced".to_owned());
+        }
+        self.last_spawn = Some(self.now);
+        self.asked = false;
+        if !works {
+            return Ok(Event::SpawnFailed(NotStarted { why: "no".to_owned(), shortage: false }));
+        }
+        // A zombie keeps its pid until it is reaped: the new program gets another one.
+        self.killed = false;
+        let pid = self.pid();
+        self.program = Some((pid, Process::Runs));
+        Ok(Event::Spawned(pid))
+    }
+
+    fn spawn_finish(&mut self, works: bool) -> Result<Event, String> {
+        if !matches!(self.program, Some((_, Process::Zombie))) || self.remains {
+            return Err("finish starts before the program has ended".to_owned());
+        }
+        if !works {
+            return Ok(Event::FinishFailed("no".to_owned()));
+        }
+        let pid = self.pid();
+        self.finish = Some((pid, Process::Runs));
+        Ok(Event::FinishSpawned(pid))
+    }
+
+    fn pid(&mut self) -> Pid {
+        let pid = Pid::new(self.next_pid).expect("positive");
+        self.next_pid += 1;
+        pid
+    }
+
+    fn signal(&mut self, pid: Pid, signal: Signal) -> Result<(), String> {
+        for (own, process) in [&mut self.program, &mut self.finish].into_iter().flatten() {
+            if *own == pid && *process != Process::Reaped {
+                if signal == Signal::STOP {
+                    *process = Process::Stopped;
+                } else if signal == Signal::CONT && *process == Process::Stopped {
+                    *process = Process::Runs;
+                }
+                self.killed |= signal == Signal::KILL;
+                return Ok(());
+            }
+        }
+        Err(format!("signals {pid}, which is not ours"))
+    }
+
+    fn reap(&mut self, pid: Pid) -> Result<(), String> {
+        for slot in [&mut self.program, &mut self.finish] {
+            if let Some((own, process)) = slot
+                && *own == pid
+            {
+                if *process != Process::Zombie {
+                    return Err(format!("reaps {pid}, which is {process:?}"));
+                }
+                *process = Process::Reaped;
+                break;
+            }
+        }
+        // Where the program was replaced before the dead one was reaped, the slot is the new one's.
+        self.record_is_true_of_the_reaped(pid)
+    }
+
+    fn record_is_true_of_the_reaped(&self, pid: Pid) -> Result<(), String> {
+        match self.published {
+            Some(status) if status.pid == Some(pid) && !self.full => Err(format!("{pid} is reaped, its record stands")),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn leave(&mut self) -> Result<(), String> {
+        self.left = true;
+        let alive = |slot: Option<(Pid, Process)>| matches!(slot, Some((_, Process::Runs | Process::Stopped)));
+        if alive(self.program) || alive(self.finish) || self.remains {
+            return Err("leaves something running".to_owned());
+        }
+        if !self.told_to_leave {
+            return Err("leaves untold".to_owned());
+        }
+        Ok(())
+    }
+
+    /// What must hold after every event.
+    fn check(&self) -> Result<(), String> {
+        let status = self.machine.status();
+        if matches!(self.machine.phase(), Phase::Starting | Phase::StartingFinish) {
+            return Err("a spawn is not answered".to_owned());
+        }
+        if !self.full && !self.left && self.published != Some(status) && self.machine.deadline().is_none() {
+            return Err(format!("the record says {:?}, true is {status:?}", self.published));
+        }
+        let process = match self.machine.phase() {
+            Phase::Up { pid, .. } | Phase::Stopping { pid, .. } => Some((*pid, self.program)),
+            Phase::Finishing { pid, .. } => Some((*pid, self.finish)),
+            Phase::Sweeping { pid, .. } => Some((*pid, self.program)),
+            Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Starting => None,
+            Phase::StartingFinish | Phase::Gone => None,
+        };
+        match process {
+            Some((pid, Some((own, _)))) if own != pid => Err(format!("phase has {pid}, the world {own}")),
+            Some((_, Some((_, Process::Reaped)))) => Err("a phase has a process that was reaped".to_owned()),
+            Some((_, None)) => Err("a phase has a process that never was".to_owned()),
+            Some((_, Some(_))) => Ok(()),
+            None => {
+                let runs = |slot: Option<(Pid, Process)>| matches!(slot, Some((_, Process::Runs | Process::Stopped)));
+                if runs(self.program) || runs(self.finish) {
+                    return Err("a child is left behind".to_owned());
+                }
+                if matches!(self.program, Some((_, Process::Zombie))) {
+                    return Err("a zombie is left behind".to_owned());
+                }
+                if status.running != Running::Nothing {
+                    return Err("nothing runs, and the status says it does".to_owned());
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Everything that the future depends on, with times relative to now and pids by their role.
+    fn digest(&self) -> String {
+        let relative = |moment: Moment| {
+            let ahead = moment.since(self.stamp().moment).as_secs();
+            let behind = self.stamp().moment.since(moment).as_secs().min(3);
+            (ahead, behind)
+        };
+        let history = self.machine.history();
+        // Those out of the interval are dropped when the next one comes.
+        let recent = history.counted.iter().filter(|(at, _)| self.stamp().moment.since(*at) <= INTERVAL);
+        let counted: Vec<_> = recent.map(|(at, core)| (relative(*at), *core)).collect();
+        let role = |pid: Option<Pid>| {
+            pid.map(|pid| (self.program.map(|(own, _)| own == pid), self.finish.map(|(own, _)| own == pid)))
+        };
+        let phase = match self.machine.phase() {
+            Phase::Waiting { until } => format!("waiting {:?}", relative(*until)),
+            Phase::Stopping { paused, kill_at, killed, .. } => {
+                format!("stopping {paused} {killed} {:?}", kill_at.map(relative))
+            }
+            Phase::Sweeping { kill_at, finish, .. } => format!("sweeping {finish:?} {:?}", kill_at.map(relative)),
+            Phase::Finishing { kill_at, .. } => format!("finishing {:?}", kill_at.map(relative)),
+            Phase::Up { paused, .. } => format!("up {paused}"),
+            Phase::Down => "down".to_owned(),
+            Phase::Failed => "failed".to_owned(),
+            Phase::Gone => "gone".to_owned(),
+            Phase::Starting | Phase::StartingFinish => "starting".to_owned(),
+        };
+        format!(
+            "{phase} {:?} {} {:?} {:?} {:?} {:?} {} {} {} {} {:?} {:?} {:?} {}",
+            self.machine.want(),
+            self.machine.intentions(),
+            self.machine.deadline().map(relative),
+            history.last_start.map(relative),
+            counted,
+            history.streak.min(2),
+            self.remains,
+            self.told_to_leave,
+            self.left,
+            self.full,
+            self.program.map(|(_, process)| process),
+            self.finish.map(|(_, process)| process),
+            role(self.published.and_then(|status| status.pid)),
+            self.last_spawn == Some(self.now),
+        ) + &format!(" {} {}", self.asked, self.published == Some(self.machine.status()))
+    }
+}
+
+/// Walks breadth first from a world; returns how many states there are.
+fn walk(start: World) -> usize {
+    let mut seen: HashSet<String> = HashSet::new();
+    let mut worlds: Vec<World> = Vec::new();
+    let mut parents: Vec<Option<(usize, Move)>> = Vec::new();
+    let mut first = start;
+    first.feed(Event::Begin, true).expect("it begins");
+    seen.insert(first.digest());
+    worlds.push(first);
+    parents.push(None);
+    let mut at = 0;
+    while at < worlds.len() {
+        let world = worlds[at].clone();
+        let moves = if world.left { Vec::new() } else { world.moves() };
+        for step in moves {
+            let mut next = world.clone();
+            let result = next.make(step);
+            if let Err(fault) = result {
+                let mut path = vec![format!("{step:?}")];
+                let mut here = at;
+                while let Some((before, step)) = parents[here] {
+                    path.push(format!("{step:?}"));
+                    here = before;
+                }
+                path.reverse();
+                panic!("{fault}\n  after: {}\n  in: {:?}", path.join(", "), world.machine);
+            }
+            if seen.insert(next.digest()) {
+                worlds.push(next);
+                parents.push(Some((at, step)));
+                assert!(worlds.len() < 200_000, "the state space does not close");
+            }
+        }
+        assert!(leaves_when_told(&world), "dx does not lead to Leave from {:?}", world.machine);
+        at += 1;
+    }
+    worlds.len()
+}
+
+/// From every state `dx` alone leads to Leave, as long as time passes and a program that was killed ends.
+fn leaves_when_told(world: &World) -> bool {
+    let mut world = world.clone();
+    world.full = false;
+    if world.left {
+        return true;
+    }
+    for command in [Command::Down, Command::Exit] {
+        world.make(Move::Letter(command)).expect("no fault");
+    }
+    for _ in 0..20 {
+        if world.left {
+            return true;
+        }
+        if world.killed && matches!(world.program, Some((_, Process::Runs | Process::Stopped))) {
+            let killed = How::Killed { signal: Signal::KILL, core: false };
+            world.exit(killed, false, false).expect("no fault");
+        } else if world.killed && matches!(world.finish, Some((_, Process::Runs))) {
+            world.make(Move::FinishExits).expect("no fault");
+        } else if world.remains {
+            world.make(Move::RemainsEnd).expect("no fault");
+        } else {
+            world.make(Move::Time).expect("no fault");
+        }
+    }
+    world.left
+}
+
+fn stop(timeout: u32) -> Stop {
+    Stop { signal: Signal::TERM, timeout: Some(UNIT * timeout), scope: Scope::Tree }
+}
+
+#[test]
+fn every_order_of_events_is_borne() {
+    let plain = Restart { delay: UNIT, interval: INTERVAL, ..Restart::default() };
+    let states = walk(World { disturbed: true, ..World::new(plain, stop(1), true) });
+    assert!(states > 100, "only {states} states were reached");
+}
+
+#[test]
+fn and_so_it_is_with_limits_and_a_growing_pause() {
+    let limited = Restart {
+        delay: UNIT,
+        max_delay: Some(UNIT * 2),
+        max_tries: Some(1),
+        max_tries_if_coredumped: Some(1),
+        interval: INTERVAL,
+        when: When::Failure,
+    };
+    walk(World::new(limited, stop(1), true));
+    walk(World::new(Restart { when: When::Never, ..limited }, stop(1), false));
+}
+
+#[test]
+fn a_walk_finds_faults() {
+    // The same walk over a world that takes every record for written catches what the machine then misses.
+    let mut world = World::new(Restart::default(), stop(1), true);
+    world.feed(Event::Begin, true).expect("it begins");
+    world.published = None;
+    assert!(world.check().is_err());
+    world.published = Some(world.machine.status());
+    world.program = Some((Pid::new(99).expect("positive"), Process::Runs));
+    assert!(world.check().is_err());
+    assert_eq!(world.machine.want(), Want::Up);
+}
