@@ -47,9 +47,13 @@ struct World {
     disturbed: bool,
     /// The file system takes no record.
     full: bool,
+    /// The files of the module are being written.
+    editing: bool,
     last_spawn: Option<u64>,
     /// A letter asked for a start since the last one.
     asked: bool,
+    /// A letter that starts what is down was given while it was, and nothing came of it yet.
+    owed: bool,
     told_to_leave: bool,
     left: bool,
     killed: bool,
@@ -66,6 +70,8 @@ enum Move {
     RemainsEnd,
     Time,
     SpawnsFail,
+    Edits,
+    EditEnds,
     FullDisk,
     Space,
     Reconfigured,
@@ -95,8 +101,10 @@ impl World {
             published: None,
             disturbed: false,
             full: false,
+            editing: false,
             last_spawn: None,
             asked: false,
+            owed: false,
             told_to_leave: false,
             left: false,
             killed: false,
@@ -118,6 +126,7 @@ impl World {
             moves.extend(PAUSES.map(Move::Letter));
             moves.push(Move::RetireNow);
             moves.extend([Move::Reconfigured, if self.full { Move::Space } else { Move::FullDisk }]);
+            moves.push(if self.editing { Move::EditEnds } else { Move::Edits });
         }
         if matches!(self.program, Some((_, Process::Runs | Process::Stopped))) {
             let killed = How::Killed { signal: Signal::KILL, core: true };
@@ -141,15 +150,20 @@ impl World {
     fn make(&mut self, step: Move) -> Result<(), String> {
         match step {
             Move::Letter(command) => {
-                self.asked |= matches!(command, Command::Up | Command::Once);
+                let starts = matches!(command, Command::Up | Command::Once);
+                self.asked |= starts;
+                let down = matches!(self.machine.phase(), Phase::Down | Phase::Failed | Phase::Waiting { .. });
+                self.owed = (self.owed || (starts && down)) && !matches!(command, Command::Down | Command::Exit);
                 self.told_to_leave |= command == Command::Exit;
                 self.feed(Event::Command(command), true)
             }
             Move::Retire => {
+                self.owed = false;
                 self.told_to_leave = true;
                 self.feed(Event::Retire(None), true)
             }
             Move::RetireNow => {
+                self.owed = false;
                 self.told_to_leave = true;
                 self.feed(Event::Retire(Some(Duration::ZERO)), true)
             }
@@ -173,6 +187,14 @@ impl World {
             Move::SpawnsFail => {
                 self.now += 1;
                 self.feed(Event::Tick, false)
+            }
+            Move::Edits => {
+                self.editing = true;
+                Ok(())
+            }
+            Move::EditEnds => {
+                self.editing = false;
+                Ok(())
             }
             Move::FullDisk => {
                 self.full = true;
@@ -248,8 +270,13 @@ impl World {
         if self.last_spawn == Some(self.now) && !self.asked {
             return Err("starts are not paced".to_owned());
         }
+        if self.editing {
+            // The files are being written: nothing is tried, and what was asked for is still to come.
+            return Ok(Event::Deferred(Moment(0).plus(UNIT * u32::try_from(self.now + 1).expect("a small time"))));
+        }
         self.last_spawn = Some(self.now);
         self.asked = false;
+        self.owed = false;
         if !works {
             return Ok(Event::SpawnFailed(NotStarted { why: "no".to_owned(), shortage: false }));
         }
@@ -337,6 +364,9 @@ impl World {
         if !self.full && !self.left && self.published != Some(status) && self.machine.deadline().is_none() {
             return Err(format!("the record says {:?}, true is {status:?}", self.published));
         }
+        if self.owed && matches!(self.machine.phase(), Phase::Down | Phase::Failed) {
+            return Err("a start that was asked for is forgotten".to_owned());
+        }
         let process = match self.machine.phase() {
             Phase::Up { pid, .. } | Phase::Stopping { pid, .. } => Some((*pid, self.program)),
             Phase::Finishing { pid, .. } => Some((*pid, self.finish)),
@@ -408,7 +438,7 @@ impl World {
             self.finish.map(|(_, process)| process),
             role(self.published.and_then(|status| status.pid)),
             self.last_spawn == Some(self.now),
-        ) + &format!(" {} {}", self.asked, self.published == Some(self.machine.status()))
+        ) + &format!(" {} {} {} {}", self.owed, self.editing, self.asked, self.published == Some(self.machine.status()))
     }
 }
 
@@ -455,6 +485,7 @@ fn walk(start: World) -> usize {
 fn leaves_when_told(world: &World) -> bool {
     let mut world = world.clone();
     world.full = false;
+    world.editing = false;
     if world.left {
         return true;
     }

@@ -27,6 +27,9 @@ const LOOK_MISSING: Duration = Duration::from_secs(1);
 impl Parent {
     pub(super) fn look(&mut self, arrived: &[PathBuf]) {
         let now = clock::stamp();
+        if self.watch.is_none() && self.watched.is_some() {
+            self.watch_services();
+        }
         match self.wanted.look(arrived, now) {
             Ok(id) => {
                 self.services_trouble.worked(&format!("reading {}: it is back", self.services.display()));
@@ -70,6 +73,12 @@ impl Parent {
         // What is new is watched before what is due is looked at: that look sees what happened in between.
         self.update_watches();
         self.wanted.look_at_due(now);
+        for name in self.wanted.dropped() {
+            // One that had left by `x` is wanted again.
+            if let Some(Actual::Left(_)) = self.actual.get(&name) {
+                self.actual.insert(name, Actual::Ended);
+            }
+        }
         for name in self.wanted.changed() {
             self.configure(&name, false);
         }
@@ -122,7 +131,7 @@ impl Parent {
         }
     }
 
-    fn unwatched(&mut self, path: &Path, why: &str) {
+    pub(super) fn unwatched(&mut self, path: &Path, why: &str) {
         self.watch = None;
         let every = LOOK_UNWATCHED.as_secs();
         self.watch_trouble

@@ -227,7 +227,11 @@ impl Parent {
                     self.told(signal);
                 }
             }
-            recv(nudges) -> _ => {}
+            recv(nudges) -> nudge => {
+                if nudge.is_err() {
+                    self.unwatched(&self.services.clone(), "the thread that watches is gone");
+                }
+            }
             default(left) => {}
         }
     }

@@ -80,6 +80,8 @@ pub struct Wanted {
     /// Modules whose files say something new.
     changed: BTreeSet<ModuleName>,
     unknown: BTreeMap<ModuleName, Repeated>,
+    /// Modules whose entry came as a whole.
+    dropped: BTreeSet<ModuleName>,
 }
 
 impl Wanted {
@@ -98,6 +100,7 @@ impl Wanted {
             watching: Vec::new(),
             changed: BTreeSet::new(),
             unknown: BTreeMap::new(),
+            dropped: BTreeSet::new(),
         }
     }
 
@@ -153,6 +156,11 @@ impl Wanted {
     /// The modules whose files say something new since this was asked last.
     pub fn changed(&mut self) -> BTreeSet<ModuleName> {
         std::mem::take(&mut self.changed)
+    }
+
+    /// The modules whose directory was dropped in since this was asked last.
+    pub fn dropped(&mut self) -> BTreeSet<ModuleName> {
+        std::mem::take(&mut self.dropped)
     }
 
     /// Looks at everything; says which directory the services directory is. `arrived` are the paths that came as a whole.
@@ -290,7 +298,11 @@ impl Wanted {
         let known = wish.loaded.as_ref().is_some_and(|loaded| {
             loaded.prints == module.prints && loaded.policy.enabled == (module.normally_up && wish.asks_enabled)
         });
+        if whole {
+            self.dropped.insert(name.clone());
+        }
         if known {
+            wish.arrived = false;
             return;
         }
         // A running program may write in its directory; only a module that has not begun must be all quiet.

@@ -118,6 +118,8 @@ pub struct Record {
     pub directory: [u64; 2],
     /// The pid of the program, if there is one.
     pub pid: Option<i32>,
+    /// Whether that pid is of its `finish`.
+    pub finishing: bool,
     /// Between these two readings of `CLOCK_BOOTTIME`, in nanoseconds, the program was cloned.
     pub started: [u64; 2],
     /// `CLOCK_BOOTTIME` in nanoseconds at `since`.

@@ -25,7 +25,7 @@ use crate::pure::time::Moment;
 use crate::unix::home::{Home, Level};
 use crate::unix::inbox::{Inbox, Mailbox};
 use crate::unix::raw::Output;
-use crate::unix::remains::{self, Remaining};
+use crate::unix::remains::Remaining;
 use crate::unix::scan::Prints;
 use crate::unix::{clock, pidfd, spawn};
 
@@ -122,6 +122,24 @@ struct Child {
     pidfd: Option<OwnedFd>,
     /// Whether it is our child; an adopted one is not, and how it ends cannot be told.
     own: bool,
+    /// It has ended, and the kernel does not say how yet: whoever traces it has not let go of it.
+    withheld: bool,
+}
+
+impl Child {
+    fn new(pid: Pid, pidfd: Option<OwnedFd>) -> Child {
+        Child { pid, pidfd, own: true, withheld: false }
+    }
+
+    /// One of a predecessor, or of a thread of this process that is gone.
+    fn adopted(pid: Pid, pidfd: Option<OwnedFd>) -> Child {
+        Child { pid, pidfd, own: pidfd::peek(pid).is_ok(), withheld: false }
+    }
+
+    /// Readable once it has ended, where that is of use.
+    fn ended(&self) -> Option<BorrowedFd<'_>> {
+        self.pidfd.as_ref().filter(|_| !self.withheld).map(AsFd::as_fd)
+    }
 }
 
 /// What the running program was started with.
@@ -129,7 +147,6 @@ struct Child {
 struct Origin {
     policy: Policy,
     prints: Prints,
-    between: [u64; 2],
 }
 
 struct Supervise {
@@ -139,7 +156,7 @@ struct Supervise {
     child: Option<Child>,
     /// `None` for an adopted program.
     origin: Option<Origin>,
-    /// When an adopted program was started.
+    /// When the process that the record names was started.
     between: [u64; 2],
     sweep: Option<(Pid, Signal)>,
     remains: Vec<Remaining>,
@@ -154,6 +171,8 @@ struct Supervise {
     publish_failed: bool,
     why: Option<Why>,
     retired: bool,
+    /// Nothing of the status directory is to stay.
+    removes: bool,
     lines: Vec<(Level, String)>,
 }
 
@@ -177,6 +196,7 @@ impl Supervise {
             publish_failed: false,
             why: None,
             retired: false,
+            removes: false,
             lines: Vec::new(),
         }
     }
@@ -185,12 +205,15 @@ impl Supervise {
         self.begin();
         loop {
             if let Some(why) = self.why.take() {
+                if self.removes {
+                    self.home.remove(&self.task.root, &self.task.name);
+                }
                 return why;
             }
             let ready = {
                 let mut descriptors: Vec<BorrowedFd<'_>> = Vec::with_capacity(4);
                 descriptors.extend(self.controls());
-                descriptors.extend(self.child.iter().filter_map(|child| child.pidfd.as_ref()).map(AsFd::as_fd));
+                descriptors.extend(self.child.iter().filter_map(Child::ended));
                 descriptors.extend(self.remains.iter().filter_map(Remaining::ended));
                 inbox.wait(&descriptors, self.deadline())
             };
@@ -198,7 +221,7 @@ impl Supervise {
             if self.child.is_some() {
                 self.look_at_child();
             }
-            if !self.remains.is_empty() {
+            if self.sweep.is_some() {
                 self.look_at_remains();
             }
             let controls = self.controls().count();
@@ -217,9 +240,10 @@ impl Supervise {
         }
     }
 
-    /// Where the kernel gives no pidfd for something that is not our child, it is looked at once a second.
+    /// What the kernel does not tell of is looked at once a second.
     fn deadline(&self) -> Option<Moment> {
-        let blind = self.child.iter().any(|child| child.pidfd.is_none() && !child.own)
+        let blind = self.child.iter().any(|child| child.withheld || (child.pidfd.is_none() && !child.own))
+            || (self.sweep.is_some() && self.remains.is_empty())
             || self.remains.iter().any(|remaining| remaining.ended().is_none());
         let look = blind.then(|| clock::moment().plus(Duration::from_secs(1)));
         [self.machine.deadline(), look].into_iter().flatten().min()
@@ -256,20 +280,35 @@ impl Supervise {
     }
 
     fn command(&mut self, command: Command) {
+        self.defect(command);
         if let Some(letter) = encode(command) {
             self.lines.push((Level::Notice, format!("command {}", char::from(letter))));
         }
         self.feed(Event::Command(command));
     }
 
+    /// In a debug build with `SVTREE_DEFECT=NAME`, the letter `a` is a defect of that module's thread, so that tests see
+    /// what a defect costs.
+    fn defect(&self, command: Command) {
+        let named = || std::env::var_os("SVTREE_DEFECT").is_some_and(|name| name == self.task.name.as_os_str());
+        if cfg!(debug_assertions) && command == Command::Signal(Signal::ALRM) && named() {
+            #[expect(clippy::panic, reason = "it is what is asked for")]
+            {
+                panic!("SVTREE_DEFECT is set");
+            }
+        }
+    }
+
     fn mail(&mut self, mail: Mail) {
         match mail {
             Mail::Retire(within) => {
                 self.retired = true;
+                self.removes = true;
                 self.feed(Event::Retire(within));
             }
             Mail::Release => {
                 self.retired = true;
+                self.removes = false;
                 self.feed(Event::Release);
             }
             Mail::Configured(loaded, at_once) => {
@@ -345,14 +384,8 @@ impl Supervise {
             }
             Action::Sweep(leader, signal) => {
                 self.sweep = Some((leader, signal));
-                self.remains = remains::of_session(leader);
-                for remaining in &self.remains {
-                    self.send_to_remaining(remaining, signal);
-                }
-                self.remains.is_empty().then(|| {
-                    self.sweep = None;
-                    Event::Swept
-                })
+                self.remains.clear();
+                self.sweep_up().then_some(Event::Swept)
             }
             Action::Publish => self.publish(),
             Action::Reap(pid) => {

@@ -55,9 +55,7 @@ impl Supervise {
             Ok(started) => {
                 self.not_started = None;
                 self.lines.push((Level::Notice, format!("started pid {}", started.pid)));
-                self.between = started.between;
-                self.origin =
-                    Some(Origin { policy: self.task.loaded.policy.clone(), prints, between: started.between });
+                self.origin = Some(Origin { policy: self.task.loaded.policy.clone(), prints });
                 self.machine_takes_policy();
                 Event::Spawned(self.started(started))
             }
@@ -96,10 +94,11 @@ impl Supervise {
 
     pub(super) fn started(&mut self, started: Started) -> Pid {
         self.task.program.store(started.pid.get(), Ordering::SeqCst);
+        self.between = started.between;
         if started.pidfd.is_none() {
             self.wait_elsewhere(started.pid);
         }
-        self.child = Some(Child { pid: started.pid, pidfd: started.pidfd, own: true });
+        self.child = Some(Child::new(started.pid, started.pidfd));
         started.pid
     }
 
@@ -116,28 +115,27 @@ impl Supervise {
     }
 
     pub(super) fn look_at_child(&mut self) {
-        let Some(child) = &self.child else { return };
+        let Some(child) = &mut self.child else { return };
         let (pid, how) = if child.own {
             match pidfd::peek(child.pid) {
-                Ok(None) => return,
+                Ok(None) => {
+                    child.withheld = child.pidfd.as_ref().is_some_and(|pidfd| pidfd::is_readable(pidfd.as_fd()));
+                    return;
+                }
                 Ok(Some(how)) => (child.pid, how),
                 Err(_) => (child.pid, How::Unknown),
             }
-        } else {
-            let gone = match remains::stat(child.pid) {
-                None => true,
-                Some(stat) => matches!(stat.state, b'Z' | b'X'),
-            };
-            if !gone {
-                return;
-            }
+        } else if remains::has_ended(child.pid, child.pidfd.as_ref().map(AsFd::as_fd)) {
             (child.pid, How::Unknown)
+        } else {
+            return;
         };
         let finishing = matches!(self.machine.phase(), Phase::Finishing { .. });
         let own = child.own;
         self.child = None;
         // What somebody else's child leaves does not come to us.
-        let left_something = (!own || remains::may_exist()) && !remains::of_session(pid).is_empty();
+        let left_something =
+            (!own || remains::may_exist()) && remains::of_session(pid).map_or(true, |left| !left.is_empty());
         let finish = !finishing && scan::has_finish(self.home.service());
         if !finishing {
             self.lines.push((Level::Notice, format!("pid {pid} {how}")));
@@ -146,9 +144,20 @@ impl Supervise {
     }
 
     pub(super) fn look_at_remains(&mut self) {
-        let Some((leader, signal)) = self.sweep else { return };
+        if self.sweep_up() {
+            self.feed(Event::Swept);
+        }
+    }
+
+    /// Signals what was left and was not signalled yet; says whether nothing is left.
+    pub(super) fn sweep_up(&mut self) -> bool {
+        let Some((leader, signal)) = self.sweep else { return false };
         // Members are looked for again rather than counted down: what was left may have made more.
-        let now = remains::of_session(leader);
+        let Ok(now) = remains::of_session(leader) else {
+            // Nothing is known; it is looked at again in a second.
+            self.remains.clear();
+            return false;
+        };
         let known: Vec<Pid> = self.remains.iter().map(|remaining| remaining.pid).collect();
         for new in now.iter().filter(|remaining| !known.contains(&remaining.pid)) {
             self.send_to_remaining(new, signal);
@@ -156,8 +165,8 @@ impl Supervise {
         self.remains = now;
         if self.remains.is_empty() {
             self.sweep = None;
-            self.feed(Event::Swept);
         }
+        self.remains.is_empty()
     }
 
     pub(super) fn send_to_remaining(&self, remaining: &Remaining, signal: Signal) {

@@ -14,7 +14,7 @@ use crate::pure::state::{ExitEntry, Record, State};
 use crate::pure::time::{Moment, Stamp, Wall};
 use crate::unix::adopt::{self, Found};
 use crate::unix::home::Level;
-use crate::unix::{clock, pidfd};
+use crate::unix::{clock, pidfd, remains, scan};
 
 impl Supervise {
     /// Takes over what a predecessor left, or starts.
@@ -39,24 +39,27 @@ impl Supervise {
         let replaced = record.directory != [self.task.id.device, self.task.id.inode];
         if self.task.anew || (replaced && !alive) {
             record = Record { started: record.started, ..Record::default() };
-            self.machine.take_over(Taken {
-                exits,
-                want: self.machine.want(),
-                since: clock::stamp(),
-                ..Taken::default()
-            });
+            self.machine.take_over(self.fresh(&recorded, exits));
         } else {
             self.machine.take_over(taken(&recorded, &record, exits));
         }
         match found {
             Found::Nothing => self.feed(Event::Begin),
-            Found::Ended(pid, how) => {
-                self.lines.push((Level::Warning, format!("pid {pid} of a predecessor has {how} meanwhile")));
-                self.feed(Event::Lost(Ended { pid, how, remains: false, finish: false }));
+            Found::Ended(pid, how, vacant) if !record.finishing => {
+                self.lines.push((Level::Warning, format!("pid {pid} of a predecessor {how} meanwhile")));
+                let remains = vacant && remains::of_session(pid).map_or(true, |left| !left.is_empty());
+                let finish = scan::has_finish(self.home.service());
+                self.feed(Event::Lost(Ended { pid, how, remains, finish }));
+            }
+            Found::Ended(..) => self.feed(Event::Begin),
+            Found::Alive(pid, held) if record.finishing => {
+                self.between = record.started;
+                self.child = Some(Child::adopted(pid, held));
+                self.feed(Event::AdoptedFinish(pid));
             }
             Found::Alive(pid, held) => {
                 self.between = record.started;
-                self.child = Some(Child { pid, pidfd: held, own: pidfd::peek(pid).is_ok() });
+                self.child = Some(Child::adopted(pid, held));
                 self.task.program.store(pid.get(), Ordering::SeqCst);
                 self.lines.push((Level::Notice, format!("took over pid {pid}")));
                 self.feed(Event::Adopted { pid, paused: recorded.paused });
@@ -85,8 +88,7 @@ impl Supervise {
         let exits = recorded.exits.iter().filter_map(ExitEntry::exit).collect();
         self.machine.take_over(taken(recorded, record, exits));
         self.between = record.started;
-        let own = pidfd::peek(pid);
-        self.child = Some(Child { pid, pidfd: pidfd::open(pid).ok(), own: own.is_ok() });
+        self.child = Some(Child::adopted(pid, pidfd::open(pid).ok()));
         self.lines.push((Level::Warning, format!("took pid {pid} back after a defect of svtree")));
         self.feed(Event::Adopted { pid, paused: recorded.paused });
         self.look_at_child();
@@ -95,16 +97,21 @@ impl Supervise {
     pub(super) fn record(&self, now: Stamp) -> Record {
         let history = self.machine.history();
         let age = now.moment.since(self.machine.since().moment);
-        let program = match self.machine.phase() {
-            Phase::Up { pid, .. } | Phase::Stopping { pid, .. } => Some(pid.get()),
-            Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Starting | Phase::Sweeping { .. } => None,
-            Phase::StartingFinish | Phase::Finishing { .. } | Phase::Gone => None,
+        // The leader of what is being swept stands for its session.
+        let (process, finishing) = match self.machine.phase() {
+            Phase::Up { pid, .. } | Phase::Stopping { pid, .. } | Phase::Sweeping { pid, .. } => {
+                (Some(pid.get()), false)
+            }
+            Phase::Finishing { pid, .. } => (Some(pid.get()), true),
+            Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Starting => (None, false),
+            Phase::StartingFinish | Phase::Gone => (None, false),
         };
         Record {
             boot_id: adopt::boot_id().to_owned(),
             directory: [self.task.id.device, self.task.id.inode],
-            pid: program,
-            started: self.origin.as_ref().map_or(self.between, |origin| origin.between),
+            pid: process,
+            finishing,
+            started: self.between,
             since: clock::boottime().saturating_sub(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX)),
             last_start: history.last_start.map(|moment| moment.0),
             until: match self.machine.phase() {

@@ -3,7 +3,7 @@
 //! Must never adopt on doubt.
 
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
 
 use super::raw::Mark;
@@ -39,8 +39,9 @@ pub fn latest(record: Record, mark: Option<&[u8]>) -> Record {
 pub enum Found {
     /// It runs, and is held.
     Alive(Pid, Option<OwnedFd>),
-    /// It has ended, and how if that can be told.
-    Ended(Pid, How),
+    /// It has ended, and how if that can be told; and whether its pid is still nobody else's, so that what is of a
+    /// session or group by that number is of it.
+    Ended(Pid, How, bool),
     /// Nothing was recorded, or not under this boot.
     Nothing,
 }
@@ -56,14 +57,19 @@ pub fn find(record: &Record) -> Found {
     };
     // Held first: what is read after that is of the process that is held, or of none.
     let held = pidfd::open(pid).ok();
-    let Some(stat) = remains::stat(pid) else {
-        return Found::Ended(pid, How::Unknown);
+    let stat = match remains::stat(pid) {
+        Ok(stat) => stat,
+        // Nothing is known but that there is one: to take it for dead would start a second copy.
+        Err(_) => return if held.is_some() { Found::Alive(pid, held) } else { Found::Ended(pid, How::Unknown, false) },
+    };
+    let Some(stat) = stat else {
+        return Found::Ended(pid, How::Unknown, true);
     };
     if !started_between(stat.started, record.started) {
-        return Found::Ended(pid, How::Unknown);
+        return Found::Ended(pid, How::Unknown, false);
     }
-    if matches!(stat.state, b'Z' | b'X') {
-        return Found::Ended(pid, pidfd::peek(pid).ok().flatten().unwrap_or(How::Unknown));
+    if remains::has_ended(pid, held.as_ref().map(AsFd::as_fd)) {
+        return Found::Ended(pid, pidfd::peek(pid).ok().flatten().unwrap_or(How::Unknown), true);
     }
     Found::Alive(pid, held)
 }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus, getpid, pidfd_open, waitid};
 
 use super::raw;
@@ -16,6 +17,13 @@ use crate::pure::exit::{How, Pid, Signal};
 /// `ESRCH` when there is no such process, others where pidfds cannot be had.
 pub fn open(pid: Pid) -> io::Result<OwnedFd> {
     Ok(pidfd_open(kernel_pid(pid), PidfdFlags::empty())?)
+}
+
+/// Whether the process of a pidfd has ended, all its threads with it.
+#[must_use]
+pub fn is_readable(pidfd: BorrowedFd<'_>) -> bool {
+    let mut polled = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+    poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
 }
 
 /// How a child ended, without reaping it; `None` while it runs.

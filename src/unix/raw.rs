@@ -57,8 +57,12 @@ pub fn prepare_process() {
 
             let mut open_files: libc::rlimit = std::mem::zeroed();
             if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut open_files) == 0 {
-                let raised = libc::rlimit { rlim_cur: open_files.rlim_max, rlim_max: open_files.rlim_max };
-                libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised);
+                // With the privilege the hard limit too: each module needs eight.
+                let most = libc::rlimit { rlim_cur: MOST_FILES, rlim_max: MOST_FILES };
+                if open_files.rlim_max >= MOST_FILES || libc::setrlimit(libc::RLIMIT_NOFILE, &raw const most) < 0 {
+                    let raised = libc::rlimit { rlim_cur: open_files.rlim_max, rlim_max: open_files.rlim_max };
+                    libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised);
+                }
             }
             let umask = libc::umask(0o077);
             libc::umask(umask);
@@ -74,6 +78,9 @@ pub fn prepare_process() {
 pub fn umask() -> u32 {
     ORIGINAL.get().map_or(0o022, |original| original.umask)
 }
+
+/// What the limit of open files is raised to: the kernel's own default for the most it allows.
+const MOST_FILES: libc::rlim_t = 1 << 20;
 
 /// The number of the last signal.
 const LAST_SIGNAL: c_int = 64;
@@ -314,7 +321,17 @@ unsafe fn prepare(job: &mut Job<'_>) {
         }
         job.step = "setting its limits";
         if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const job.original.open_files) < 0 {
-            return;
+            // Somebody lowered our hard limit meanwhile: the program gets what is left of it.
+            let mut now: libc::rlimit = std::mem::zeroed();
+            libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut now);
+            now.rlim_cur = if job.original.open_files.rlim_cur < now.rlim_max {
+                job.original.open_files.rlim_cur
+            } else {
+                now.rlim_max
+            };
+            if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const now) < 0 {
+                return;
+            }
         }
         job.step = "entering its directory";
         if libc::fchdir(launch.directory.as_raw_fd()) < 0 {

@@ -3,6 +3,7 @@
 //! Must never signal a process that it does not hold by a pidfd or that is not a member at that moment.
 
 use std::fs;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::{pidfd, raw};
@@ -26,9 +27,30 @@ pub struct Stat {
 }
 
 /// Reads `/proc/PID/stat`; `None` when there is no such process.
+///
+/// # Errors
+/// It cannot be read, as when there are no descriptors left; nothing is known then.
+pub fn stat(pid: Pid) -> io::Result<Option<Stat>> {
+    match fs::read(format!("/proc/{pid}/stat")) {
+        Ok(bytes) => Ok(parse(&bytes)),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a process has ended, all its threads with it. The state `Z` of its first thread alone does not say so.
 #[must_use]
-pub fn stat(pid: Pid) -> Option<Stat> {
-    parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+pub fn has_ended(pid: Pid, pidfd: Option<BorrowedFd<'_>>) -> bool {
+    if let Some(pidfd) = pidfd {
+        return pidfd::is_readable(pidfd);
+    }
+    match stat(pid) {
+        Ok(None) => true,
+        Ok(Some(stat)) if matches!(stat.state, b'Z' | b'X') => {
+            fs::read_dir(format!("/proc/{pid}/task")).map_or(true, |threads| threads.count() <= 1)
+        }
+        Ok(Some(_)) | Err(_) => false,
+    }
 }
 
 fn parse(bytes: &[u8]) -> Option<Stat> {
@@ -86,30 +108,35 @@ impl Remaining {
     }
 }
 
-/// The processes of the session or group that `leader`, which has ended and is not reaped, had made.
-#[must_use]
-pub fn of_session(leader: Pid) -> Vec<Remaining> {
-    let Ok(processes) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    processes
-        .flatten()
-        .filter_map(|entry| Pid::new(entry.file_name().to_str()?.parse().ok()?))
-        .filter(|pid| *pid != leader)
-        .filter_map(|pid| {
-            member(pid, leader)?;
-            // Held first and looked at again: what the pidfd names is a member.
-            let pidfd = pidfd::open(pid).ok();
-            let command = member(pid, leader)?.command;
-            Some(Remaining { pid, command, pidfd })
-        })
-        .collect()
+/// The processes of the session or group that `leader`, which has ended, had made.
+///
+/// # Errors
+/// `/proc` cannot be searched; there may be some.
+pub fn of_session(leader: Pid) -> io::Result<Vec<Remaining>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()).and_then(Pid::new) else {
+            continue;
+        };
+        if pid == leader || !is_member(pid, leader)? {
+            continue;
+        }
+        // Held first and looked at again: what the pidfd names is a member.
+        let pidfd = pidfd::open(pid).ok();
+        if let Some(stat) = stat(pid)?
+            && is_member(pid, leader)?
+            && !has_ended(pid, pidfd.as_ref().map(AsFd::as_fd))
+        {
+            found.push(Remaining { pid, command: stat.command, pidfd });
+        }
+    }
+    Ok(found)
 }
 
-fn member(pid: Pid, leader: Pid) -> Option<Stat> {
-    stat(pid).filter(|stat| {
-        (stat.session == leader.get() || stat.group == leader.get()) && !matches!(stat.state, b'Z' | b'X')
-    })
+fn is_member(pid: Pid, leader: Pid) -> io::Result<bool> {
+    let leader = leader.get();
+    Ok(stat(pid)?.is_some_and(|stat| stat.session == leader || stat.group == leader))
 }
 
 #[cfg(test)]
@@ -130,6 +157,7 @@ mod tests {
     #[test]
     fn our_own_stat_is_there() {
         let own = Pid::new(i32::try_from(std::process::id()).expect("a pid")).expect("positive");
-        assert!(stat(own).is_some());
+        assert!(stat(own).expect("read").is_some());
+        assert!(!has_ended(own, None));
     }
 }

@@ -48,7 +48,8 @@ pub fn plain(error: &std::io::Error) -> String {
 /// One line: what was being done, on what, and what went wrong.
 pub fn line(text: &str) {
     let program = PROGRAM.get().map_or("svtree", String::as_str);
-    let line = format!("{program}: {text}\n");
+    // Names and paths are others' to choose; they cannot make a line of their own.
+    let line = format!("{program}: {}\n", text.replace(char::is_control, "?"));
     let Some(sender) = LINES.get() else {
         let _ = std::io::stderr().write_all(line.as_bytes());
         return;

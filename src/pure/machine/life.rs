@@ -73,9 +73,12 @@ impl Machine {
             Phase::StartingFinish | Phase::Gone => return,
         };
         let exit = Exit { at: now.wall, pid: ended.pid, how: ended.how, uptime: now.moment.since(self.since.moment) };
-        self.exits.push_front(exit);
-        self.exits.truncate(EXITS_KEPT);
-        self.exits_total += 1;
+        // A predecessor that died while it swept up had counted this one.
+        if self.exits.front().is_none_or(|last| last.pid != exit.pid || !self.adopted) {
+            self.exits.push_front(exit);
+            self.exits.truncate(EXITS_KEPT);
+            self.exits_total += 1;
+        }
         self.adopted = false;
         self.dead = Some(ended.pid);
         self.verdict = match self.want {
@@ -156,7 +159,7 @@ impl Machine {
                 self.reason = Some(why);
                 Phase::Failed
             }
-            Verdict::Start(until) if self.want == Want::Up => Phase::Waiting { until: until.max(now.moment) },
+            Verdict::Start(until) if self.want != Want::Down => Phase::Waiting { until: until.max(now.moment) },
             Verdict::Rest | Verdict::GiveUp(_) | Verdict::Start(_) => Phase::Down,
         };
         self.leave_if_idle();

@@ -141,7 +141,15 @@ impl Machine {
         match event {
             Event::Begin => self.begin(now, &mut actions),
             Event::Adopted { pid, paused } => self.adopt(now, pid, paused, &mut actions),
+            Event::AdoptedFinish(pid) => {
+                self.verdict = match self.history.last_start {
+                    Some(start) if self.want == Want::Up => Verdict::Start(start.plus(self.restart.delay)),
+                    Some(_) | None => Verdict::Rest,
+                };
+                self.finish_spawned(now, pid);
+            }
             Event::Lost(ended) => {
+                self.adopted = true;
                 self.phase = Phase::Up { pid: ended.pid, paused: false };
                 self.exited(now, ended, &mut actions);
             }

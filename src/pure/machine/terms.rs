@@ -78,6 +78,8 @@ pub enum Event {
         /// Whether it was paused.
         paused: bool,
     },
+    /// The home is open, and this `finish` of a predecessor runs.
+    AdoptedFinish(Pid),
     /// The home is open, and the program of a predecessor has ended meanwhile.
     Lost(Ended),
     /// A letter came.

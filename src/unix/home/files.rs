@@ -38,6 +38,9 @@ pub(super) fn make_directories(root: &Path, name: &ModuleName) -> io::Result<()>
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 if !fs::symlink_metadata(&path)?.is_dir() {
+                    if path.parent().is_some_and(|home| home.join(super::file::LOCK).exists()) {
+                        return Err(io::Error::other("its group is a module that is not gone yet"));
+                    }
                     fs::remove_file(&path)?;
                     fs::DirBuilder::new().mode(0o755).create(&path)?;
                 }
@@ -163,7 +166,10 @@ pub(super) fn same_fifo(at: BorrowedFd<'_>, link: &Path, name: &Path) -> io::Res
     Ok(())
 }
 
-/// Clears the place of a file of ours: whatever stands there is removed, or set aside as `NAME.displaced` if it is a
+/// What is set aside has this behind its name, and a number.
+pub(super) const DISPLACED: &str = ".displaced";
+
+/// Clears the place of a file of ours: whatever stands there is removed, or set aside as `NAME.displaced.N` if it is a
 /// directory with something in it.
 pub(super) fn discard(at: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
     match unlinkat(at, name, AtFlags::empty()) {
@@ -173,7 +179,10 @@ pub(super) fn discard(at: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
     }
     match unlinkat(at, name, AtFlags::REMOVEDIR) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(Errno::NOTEMPTY) => Ok(renameat(at, name, at, with_suffix(name, ".displaced"))?),
+        Err(Errno::NOTEMPTY) => {
+            let aside = format!("{DISPLACED}.{}", clock::boottime());
+            Ok(renameat(at, name, at, with_suffix(name, &aside))?)
+        }
         Err(errno) => Err(errno.into()),
     }
 }
@@ -188,14 +197,14 @@ fn with_suffix(name: &Path, suffix: &str) -> PathBuf {
 pub(super) fn replace(at: BorrowedFd<'_>, name: &Path, bytes: &[u8]) -> io::Result<()> {
     let mode = Mode::from_raw_mode(0o644);
     let new = with_suffix(name, ".new");
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let file = match openat(at, &new, flags | OFlags::NONBLOCK, mode) {
-        Ok(file) => file,
-        Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => {
+    // Made anew: what stands there may be a link, or a FIFO that somebody reads.
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let file = match openat(at, &new, flags, mode) {
+        Err(Errno::EXIST) => {
             discard(at, &new)?;
-            openat(at, &new, flags | OFlags::NONBLOCK, mode)?
+            openat(at, &new, flags, mode)?
         }
-        Err(errno) => return Err(errno.into()),
+        file => file?,
     };
     if raw::umask() & 0o644 != 0 {
         fchmod(&file, mode)?;

@@ -12,7 +12,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, fchmod, fstat, openat, renameat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fchmod, fstat, openat, renameat, unlinkat};
+use rustix::io::Errno;
 
 use self::files::{DIRECTORY, LOCK_PATIENCE, discard, fifo, lock, make_directories, replace, same_fifo};
 pub use self::root::{Root, left, publish_state, remove, unpublish_state};
@@ -75,6 +76,19 @@ impl std::fmt::Display for NotOpened {
         }
     }
 }
+
+/// Every file of a status directory.
+const OWN: [&str; 9] = [
+    file::STATE,
+    file::STATUS,
+    file::SPAWNED,
+    file::LOG,
+    file::LOG_WF,
+    file::CONTROL,
+    file::OK,
+    file::SVCONTROL,
+    file::LOCK,
+];
 
 /// A module's home, open and locked.
 #[derive(Debug)]
@@ -166,18 +180,29 @@ impl Home {
     /// A record of the status directory could not be replaced; it stands as it was.
     pub fn publish(&mut self, status: &Status, state: &[u8]) -> Result<(), NotOpened> {
         let bytes = status.to_original();
+        let mut result = Ok(());
         if self.published != Some(bytes) {
-            self.published = None;
-            self.replace(file::STATUS, &bytes)?;
-            self.published = Some(bytes);
+            result = self.replace(file::STATUS, &bytes);
+            self.published = result.is_ok().then_some(bytes);
         }
+        // One that cannot be replaced keeps no other from being true.
         if let Some(view) = &mut self.view {
-            view.publish(self.service.as_fd(), status)
-                .map_err(|(name, error)| NotOpened::Failed(Path::new(file::SUPERVISE).join(name), error))?;
+            let shown = view
+                .publish(self.service.as_fd(), status)
+                .map_err(|(name, error)| NotOpened::Failed(Path::new(file::SUPERVISE).join(name), error));
+            result = result.and(shown);
         }
         // Last: who sees it say so finds the others in order.
-        self.replace(file::STATE, state)?;
-        Ok(())
+        result.and(self.replace(file::STATE, state))
+    }
+
+    /// Removes what is in the status directory, under its lock, and the directory itself if nothing else is in it.
+    pub fn remove(self, root: &Path, name: &ModuleName) {
+        for own in OWN {
+            // What is not there need not be removed; what cannot be is found by the parent.
+            let _ = unlinkat(&self.directory, own, AtFlags::empty());
+        }
+        root::remove_empty(root, Some(name.clone()));
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), NotOpened> {
@@ -204,7 +229,13 @@ impl Home {
         let flags =
             OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let mode = Mode::from_raw_mode(0o644);
-        let file = openat(&self.directory, name, flags, mode)?;
+        let file = match openat(&self.directory, name, flags, mode) {
+            Err(Errno::LOOP | Errno::NXIO | Errno::ISDIR) => {
+                discard(self.directory.as_fd(), Path::new(name))?;
+                openat(&self.directory, name, flags, mode)?
+            }
+            file => file?,
+        };
         let stat = fstat(&file)?;
         if raw::umask() & 0o644 != 0 && stat.st_size == 0 {
             fchmod(&file, mode)?;

@@ -2,19 +2,22 @@
 //!
 //! Must never touch what is not ours: the root may have been named by mistake.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{AtFlags, Mode, OFlags, openat, statat};
+use rustix::io::Errno;
 
-use super::files::{DIRECTORY, LOCK_PATIENCE, lock, make_directories, replace};
-use super::{NotOpened, file};
-use crate::pure::name::ModuleName;
+use super::files::{DIRECTORY, DISPLACED, LOCK_PATIENCE, lock, make_directories, replace};
+use super::{NotOpened, OWN, file};
+use crate::pure::name::{ModuleName, escaped};
+use crate::pure::state::State;
 
 /// The lock of a status root, which one svscan holds.
 #[derive(Debug)]
@@ -78,20 +81,25 @@ pub fn unpublish_state(root: &Path, name: &ModuleName) {
 pub fn remove(root: &Path, name: &ModuleName) -> Result<(), NotOpened> {
     let path = root.join(name.as_os_str());
     let failed = |error: io::Error| NotOpened::Failed(path.clone(), error);
-    let entries = match fs::read_dir(&path) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed(error)),
+    let directory = match openat(rustix::fs::CWD, &path, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) {
+        Ok(directory) => directory,
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
+        Err(errno) => return Err(failed(errno.into())),
     };
-    for entry in entries {
+    // Whoever holds the lock uses the rest.
+    let _lock = match statat(&directory, file::LOCK, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(_) => Some(lock(directory.as_fd(), Path::new(file::LOCK), &path, Duration::ZERO)?),
+        Err(_) => None,
+    };
+    for entry in fs::read_dir(&path).map_err(failed)? {
         let entry = entry.map_err(failed)?;
-        // The status root may have been named by mistake: what is not ours is left alone.
-        if !is_ours(&entry.file_name()) {
-            continue;
-        }
+        let own = is_ours(&entry.file_name());
         let result = match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            true => fs::remove_dir_all(entry.path()),
-            false => fs::remove_file(entry.path()),
+            true if own && is_displaced(&entry.file_name()) => fs::remove_dir_all(entry.path()),
+            // A module of a group may have the name of a file of ours.
+            true => Ok(()),
+            false if own => fs::remove_file(entry.path()),
+            false => Ok(()),
         };
         match result {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
@@ -104,22 +112,28 @@ pub fn remove(root: &Path, name: &ModuleName) -> Result<(), NotOpened> {
 
 /// Whether a name in a status directory is one of a file of svtree.
 fn is_ours(name: &OsStr) -> bool {
-    const NAMES: [&str; 9] = [
-        file::LOCK,
-        file::SVCONTROL,
-        file::CONTROL,
-        file::OK,
-        file::STATUS,
-        file::STATE,
-        file::SPAWNED,
-        file::LOG,
-        file::LOG_WF,
-    ];
-    const SUFFIXES: [&str; 4] = ["", ".new", ".old", ".displaced"];
     let name = name.as_encoded_bytes();
-    NAMES.iter().any(|own| {
-        name.strip_prefix(own.as_bytes()).is_some_and(|rest| SUFFIXES.iter().any(|suffix| rest == suffix.as_bytes()))
+    OWN.iter()
+        .filter_map(|own| name.strip_prefix(own.as_bytes()))
+        .any(|rest| [b"".as_slice(), b".new", b".old"].contains(&rest) || rest.starts_with(DISPLACED.as_bytes()))
+}
+
+fn is_displaced(name: &OsStr) -> bool {
+    OWN.iter().any(|own| {
+        name.as_encoded_bytes().strip_prefix(own.as_bytes()).is_some_and(|rest| rest.starts_with(DISPLACED.as_bytes()))
     })
+}
+
+/// Whether a directory was made by the supervision of the module of that name: its `state.json` says so, or there is
+/// none yet, and nothing but a FIFO and other files of ours.
+fn is_left(path: &Path, name: &ModuleName, names: &[OsString]) -> bool {
+    match fs::read(path.join(file::STATE)) {
+        Ok(bytes) => State::decode(&bytes).is_ok_and(|state| state.name == escaped(name.as_bytes())),
+        Err(_) => {
+            names.iter().all(|name| is_ours(name))
+                && fs::symlink_metadata(path.join(file::SVCONTROL)).is_ok_and(|file| file.file_type().is_fifo())
+        }
+    }
 }
 
 /// Every directory below the status root that a module's supervision has left something in.
@@ -137,7 +151,7 @@ pub fn left(root: &Path) -> io::Result<Vec<ModuleName>> {
             Err(error) if below.is_none() => return Err(error),
             Err(_) => continue,
         };
-        let mut ours = false;
+        let mut names = Vec::new();
         for entry in entries.flatten() {
             let name = entry.file_name();
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -147,17 +161,20 @@ pub fn left(root: &Path) -> io::Result<Vec<ModuleName>> {
                 };
                 todo.extend(inner.ok().map(Some));
             } else {
-                ours |= is_ours(&name);
+                names.push(name);
             }
         }
-        if let (Some(name), true) = (below, ours) {
+        if let Some(name) = below
+            && names.iter().any(|name| is_ours(name))
+            && is_left(&path, &name, &names)
+        {
             found.push(name);
         }
     }
     Ok(found)
 }
 
-fn remove_empty(root: &Path, mut name: Option<ModuleName>) {
+pub(super) fn remove_empty(root: &Path, mut name: Option<ModuleName>) {
     while let Some(empty) = name {
         if fs::remove_dir(root.join(empty.as_os_str())).is_err() {
             break;
