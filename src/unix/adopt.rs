@@ -57,10 +57,9 @@ pub fn find(record: &Record) -> Found {
     };
     // Held first: what is read after that is of the process that is held, or of none.
     let held = pidfd::open(pid).ok();
-    let stat = match remains::stat(pid) {
-        Ok(stat) => stat,
+    let Ok(stat) = remains::stat(pid) else {
         // Nothing is known but that there is one: to take it for dead would start a second copy.
-        Err(_) => return if held.is_some() { Found::Alive(pid, held) } else { Found::Ended(pid, How::Unknown, false) },
+        return if held.is_some() { Found::Alive(pid, held) } else { Found::Ended(pid, How::Unknown, false) };
     };
     let Some(stat) = stat else {
         return Found::Ended(pid, How::Unknown, true);
