@@ -13,3 +13,7 @@ pub mod parent;
 pub mod pure;
 pub mod supervise;
 pub mod unix;
+
+/// One heap without a cache for each thread: there is a thread for every module, and it rests.
+#[global_allocator]
+static HEAP: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;

@@ -9,7 +9,7 @@ use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use svtree::pure::command::Command;
-use svtree::pure::config::{Restart, Scope, Stop, When};
+use svtree::pure::config::{Restart, Rules, Scope, Stop, When};
 use svtree::pure::exit::{How, Pid, Signal};
 use svtree::pure::machine::{Action, Configured, Ended, Event, Machine, NotStarted, Phase};
 use svtree::pure::status::{Running, Status, Want};
@@ -49,6 +49,12 @@ struct World {
     full: bool,
     /// The files of the module are being written.
     editing: bool,
+    /// Whether the module has a `control/LETTER` for each letter, which ends when it likes.
+    scripted: bool,
+    /// What they are asked, and about which program.
+    asking: Vec<(Command, Pid)>,
+    /// What was sent since a script answered last.
+    signals: Vec<Signal>,
     last_spawn: Option<u64>,
     /// A letter asked for a start since the last one.
     asked: bool,
@@ -75,6 +81,8 @@ enum Move {
     FullDisk,
     Space,
     Reconfigured,
+    /// The first script of those that run ends, and stood for its signal or not.
+    Controlled(bool),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -90,7 +98,7 @@ const LETTERS: [Command; 4] = [Command::Up, Command::Down, Command::Once, Comman
 
 impl World {
     fn new(restart: Restart, stop: Stop, enabled: bool) -> World {
-        let machine = Machine::new(restart, stop, enabled, Stamp::default());
+        let machine = Machine::new(Rules { restart, stop, exits_kept: 2 }, enabled, Stamp::default());
         World {
             machine,
             now: 1000,
@@ -102,6 +110,9 @@ impl World {
             disturbed: false,
             full: false,
             editing: false,
+            scripted: false,
+            asking: Vec::new(),
+            signals: Vec::new(),
             last_spawn: None,
             asked: false,
             owed: false,
@@ -127,6 +138,12 @@ impl World {
             moves.push(Move::RetireNow);
             moves.extend([Move::Reconfigured, if self.full { Move::Space } else { Move::FullDisk }]);
             moves.push(if self.editing { Move::EditEnds } else { Move::Edits });
+        }
+        if self.scripted {
+            moves.push(Move::Letter(Command::Signal(Signal::STOP)));
+        }
+        if !self.asking.is_empty() {
+            moves.extend([Move::Controlled(true), Move::Controlled(false)]);
         }
         if matches!(self.program, Some((_, Process::Runs | Process::Stopped))) {
             let killed = How::Killed { signal: Signal::KILL, core: true };
@@ -204,6 +221,10 @@ impl World {
                 self.full = false;
                 Ok(())
             }
+            Move::Controlled(done) => {
+                let (command, pid) = self.asking.remove(0);
+                self.controlled(command, pid, done)
+            }
             Move::Reconfigured => {
                 let configured = Configured { at_once: None, changed: true, enabled: true, mistake: None };
                 self.feed(Event::Configured(configured), true)
@@ -222,19 +243,51 @@ impl World {
         self.feed(Event::Exited(ended), true)
     }
 
+    /// A script has answered: the signal follows unless it stood for it, and unless its program is gone.
+    fn controlled(&mut self, command: Command, pid: Pid, done: bool) -> Result<(), String> {
+        let runs = matches!(self.program, Some((own, Process::Runs | Process::Stopped)) if own == pid);
+        self.signals.clear();
+        self.feed(Event::Controlled { command, pid, done }, true)?;
+        let expected = match command {
+            _ if !runs => Vec::new(),
+            Command::Down if done => vec![Signal::CONT],
+            Command::Down => vec![Signal::TERM, Signal::CONT],
+            Command::Signal(signal) if !done => vec![signal],
+            _ => Vec::new(),
+        };
+        if self.signals != expected {
+            return Err(format!("{command:?}, stood for: {done}, sends {:?}, not {expected:?}", self.signals));
+        }
+        Ok(())
+    }
+
     /// Feeds an event and does what the machine orders, checking each order.
     fn feed(&mut self, event: Event, spawns_work: bool) -> Result<(), String> {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             let now = self.stamp();
-            for action in self.machine.handle(now, event.clone()) {
+            let mut actions = VecDeque::from(self.machine.handle(now, event));
+            while let Some(action) = actions.pop_front() {
                 if self.left {
                     return Err(format!("{action:?} after Leave"));
                 }
                 match action {
                     Action::Spawn => events.push_back(self.spawn(spawns_work)?),
                     Action::SpawnFinish(_) => events.push_back(self.spawn_finish(spawns_work)?),
-                    Action::Signal(pid, signal) => self.signal(pid, signal)?,
+                    Action::Control(command, pid) if self.scripted => {
+                        // One of a kind at a time; what an older one says of a program that is gone is passed over.
+                        self.asking.retain(|(other, _)| *other != command);
+                        self.asking.push((command, pid));
+                    }
+                    Action::Control(command, pid) => {
+                        let answer = Event::Controlled { command, pid, done: false };
+                        let orders = self.machine.handle(now, answer);
+                        orders.into_iter().rev().for_each(|order| actions.push_front(order));
+                    }
+                    Action::Signal(pid, signal) => {
+                        self.signals.push(signal);
+                        self.signal(pid, signal)?;
+                    }
                     Action::Sweep(pid, _) => {
                         if self.program != Some((pid, Process::Zombie)) {
                             return Err(format!("sweeps after {pid}, which is {:?}", self.program));
@@ -439,6 +492,10 @@ impl World {
             role(self.published.and_then(|status| status.pid)),
             self.last_spawn == Some(self.now),
         ) + &format!(" {} {} {} {}", self.owed, self.editing, self.asked, self.published == Some(self.machine.status()))
+            + &format!(
+                " {:?}",
+                self.asking.iter().map(|(command, pid)| (*command, role(Some(*pid)))).collect::<Vec<_>>()
+            )
     }
 }
 
@@ -511,7 +568,7 @@ fn leaves_when_told(world: &World) -> bool {
 }
 
 fn stop(timeout: u32) -> Stop {
-    Stop { signal: Signal::TERM, timeout: Some(UNIT * timeout), scope: Scope::Tree }
+    Stop { timeout: Some(UNIT * timeout), scope: Scope::Tree, ..Stop::default() }
 }
 
 #[test]
@@ -519,6 +576,12 @@ fn every_order_of_events_is_borne() {
     let plain = Restart { delay: UNIT, interval: INTERVAL, ..Restart::default() };
     let states = walk(World { disturbed: true, ..World::new(plain, stop(1), true) });
     assert!(states > 100, "only {states} states were reached");
+}
+
+#[test]
+fn and_so_it_is_with_scripts_that_stand_for_signals_or_not() {
+    let plain = Restart { delay: UNIT, interval: INTERVAL, ..Restart::default() };
+    walk(World { scripted: true, ..World::new(plain, stop(1), true) });
 }
 
 #[test]

@@ -6,13 +6,16 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::out::{cause, complain};
+use crate::pure::command::LETTERS;
 use crate::pure::config::{Policy, Program};
 use crate::pure::name::ModuleName;
+use crate::unix::environment::Variables;
 use crate::unix::scan::{self, Entry, Module};
 use crate::unix::spawn;
 
@@ -91,8 +94,9 @@ impl Check {
                 {
                     self.mistake(path, &format!("directory: {directory}: there is no such directory"));
                 }
-                if let Err(why) = program(path, &policy) {
-                    self.mistake(path, &why);
+                match variables(path, module, &policy).and_then(|found| program(path, &policy, &found)) {
+                    Ok(()) => {}
+                    Err(why) => self.mistake(path, &why),
                 }
             }
         }
@@ -102,18 +106,33 @@ impl Check {
         {
             self.mistake(path, &format!("finish: {why}"));
         }
+        for letter in LETTERS.iter().map(|letter| char::from(letter.byte)) {
+            let control = path.join(format!("control/{letter}"));
+            // One that is not executable is switched off, as in runit.
+            let on = fs::metadata(&control).is_ok_and(|found| found.permissions().mode() & 0o111 != 0);
+            if on && let Err(why) = executable(&control) {
+                self.mistake(path, &format!("control/{letter}: {why}"));
+            }
+        }
     }
 }
 
+/// The variables that its programs would get.
+fn variables(path: &Path, module: &Module, policy: &Policy) -> Result<Variables, String> {
+    let directory = scan::open(path, module.id)?;
+    Variables::of(directory.as_fd(), policy)
+        .map_err(|not_read| format!("environment_dir: {}: {}", not_read.what, cause(&not_read.error)))
+}
+
 /// Whether the program of a module can be executed, as far as its files tell.
-fn program(service: &Path, policy: &Policy) -> Result<(), String> {
+fn program(service: &Path, policy: &Policy, variables: &Variables) -> Result<(), String> {
     let word = match &policy.program {
         Program::Run => OsStr::new("./run"),
         Program::Argv(words) => words.first().map_or(OsStr::new(""), |word| OsStr::new(word.as_str())),
     };
     // Relative candidates are relative to the service directory.
     let candidates: Vec<PathBuf> =
-        spawn::candidates(word, service, policy, false).iter().map(|path| service.join(path)).collect();
+        spawn::candidates(word, service, variables, false).iter().map(|path| service.join(path)).collect();
     let mut there = candidates.iter().filter(|path| path.exists());
     let name = match &policy.program {
         Program::Run => "run",

@@ -144,6 +144,12 @@ impl<'a> Tree<'a> {
         }
     }
 
+    /// Whether any of the roots is there.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        !self.real.is_empty()
+    }
+
     /// The module whose status directory or service directory a path is, by the looks of the path and of the services
     /// root; it need not be known.
     #[must_use]

@@ -41,6 +41,12 @@ impl Place {
     /// Those of a `chdir` to it.
     pub fn find(tree: &Tree<'_>, typed: &OsStr) -> io::Result<Place> {
         let path = Path::new(typed);
+        // Where there is no tree, as in a directory of services, only what stands there can be meant.
+        if !tree.is_there()
+            && let Some(place) = supervise(path)
+        {
+            return Ok(place);
+        }
         let by_name = || names::name(typed).and_then(|name| home(tree.home(&name)));
         let by_entry = || tree.entry(path).and_then(|name| home(tree.home(&name)));
         let by_place = || tree.at(path).and_then(|name| home(tree.home(&name)));
@@ -61,8 +67,7 @@ impl Place {
         }
         let directory = path.join(file::SUPERVISE);
         let supervised = client::listens(&directory.join(file::OK));
-        let layout = Layout::Supervise { service: path.to_owned() };
-        Ok(Place { directory, layout, supervised })
+        Ok(Place { directory, layout: Layout::Supervise { service: path.to_owned() }, supervised })
     }
 
     /// The FIFO that takes letters.
@@ -73,6 +78,14 @@ impl Place {
             Layout::Supervise { .. } => file::CONTROL,
         })
     }
+}
+
+/// The `supervise` of a service directory, if it has one.
+fn supervise(service: &Path) -> Option<Place> {
+    let directory = service.join(file::SUPERVISE);
+    let supervised = client::listens(&directory.join(file::OK));
+    let there = !supervised.as_ref().is_err_and(is_missing);
+    there.then(|| Place { directory, layout: Layout::Supervise { service: service.to_owned() }, supervised })
 }
 
 /// A status directory, if it is one.

@@ -14,7 +14,7 @@ use crate::pure::name::ModuleName;
 use crate::pure::reconcile::Actual;
 use crate::supervise::Mail;
 use crate::unix::report::plain;
-use crate::unix::watch::Watch;
+use crate::unix::watch::{Place, Watch};
 use crate::unix::{clock, scan};
 
 /// Everything is looked at this often while the kernel tells of changes,
@@ -23,6 +23,9 @@ pub(super) const LOOK: Duration = Duration::from_mins(1);
 const LOOK_UNWATCHED: Duration = Duration::from_secs(5);
 /// and while the services directory is missing.
 const LOOK_MISSING: Duration = Duration::from_secs(1);
+
+/// A status directory that others remove something from is put right once they have been quiet for this time.
+const HEAL_AFTER: Duration = Duration::from_millis(200);
 
 impl Parent {
     pub(super) fn look(&mut self, arrived: &[PathBuf]) {
@@ -73,6 +76,16 @@ impl Parent {
         // What is new is watched before what is due is looked at: that look sees what happened in between.
         self.update_watches();
         self.wanted.look_at_due(now);
+        for name in hints.homes {
+            // An `rm -r` that is under way is not fought, only followed.
+            self.damaged.insert(name, now.moment.plus(HEAL_AFTER));
+        }
+        let due = self.damaged.extract_if(.., |_, at| *at <= now.moment);
+        for (name, _) in due {
+            if let (Some(thread), Some(Actual::Running(_))) = (self.threads.get(&name), self.actual.get(&name)) {
+                thread.mailbox.send(Mail::Look);
+            }
+        }
         for name in self.wanted.dropped() {
             // One that had left by `x` is wanted again.
             if let Some(Actual::Left(_)) = self.actual.get(&name) {
@@ -84,12 +97,19 @@ impl Parent {
         }
     }
 
+    /// Gives a thread what its module's files say, unless it has that already and waits for no answer.
     pub(super) fn configure(&mut self, name: &ModuleName, at_once: bool) {
-        let Some(thread) = self.threads.get(name) else { return };
+        let Some(thread) = self.threads.get_mut(name) else { return };
         let wish = self.wanted.module(name).filter(|wish| self.actual.get(name) == Some(&Actual::Running(wish.id)));
         // One that is being retired keeps what it has, but may wait for an answer.
-        let loaded = wish.and_then(|wish| wish.loaded.clone()).unwrap_or_else(|| Arc::clone(&thread.source.loaded));
-        thread.mailbox.send(Mail::Configured(loaded, at_once));
+        if let Some(loaded) = wish.and_then(|wish| wish.loaded.as_ref())
+            && !Arc::ptr_eq(loaded, &thread.source.loaded)
+        {
+            thread.source.loaded = Arc::clone(loaded);
+        } else if !at_once {
+            return;
+        }
+        thread.mailbox.send(Mail::Configured(Arc::clone(&thread.source.loaded), at_once));
     }
 
     fn watch_services(&mut self) {
@@ -97,8 +117,11 @@ impl Parent {
             Ok(watch) => {
                 self.watch = Some(watch);
                 self.watch_trouble.worked("watching works again");
-                let directories = self.wanted.directories();
-                self.watch_directories(directories);
+                // What runs is more urgent: the directories follow.
+                self.wanted.watch_again();
+                let home = |name: &ModuleName| Place::Home(name.clone(), self.status.join(name.as_os_str()));
+                let homes = self.threads.keys().map(|name| Watching::Yes(home(name))).collect();
+                self.watch_directories(homes);
             }
             Err(why) => self.unwatched(&self.services.clone(), &why),
         }
@@ -111,22 +134,20 @@ impl Parent {
         }
     }
 
-    fn watch_directories(&mut self, changes: Vec<Watching>) {
+    pub(super) fn watch_directories(&mut self, changes: Vec<Watching>) {
         for change in changes {
             let Some(watch) = &mut self.watch else { return };
-            let (path, result) = match change {
-                Watching::No(path) => {
-                    watch.remove(&path);
-                    continue;
+            match change {
+                Watching::No(place) => watch.remove(&place),
+                Watching::Yes(place) => {
+                    let path = place.path().to_path_buf();
+                    // One that is gone already is another hint's.
+                    if let Err(why) = watch.add(place)
+                        && path.exists()
+                    {
+                        self.unwatched(&path, &why);
+                    }
                 }
-                Watching::Module(path) => (path.clone(), watch.add(&path, true)),
-                Watching::Every(path) => (path.clone(), watch.add(&path, false)),
-            };
-            // One that is gone already is another hint's.
-            if let Err(why) = result
-                && path.exists()
-            {
-                self.unwatched(&path, &why);
             }
         }
     }

@@ -143,6 +143,8 @@ struct Parent {
     threads: BTreeMap<ModuleName, Thread>,
     /// The programs of all threads, and of those that ended by a defect.
     programs: BTreeMap<ModuleName, Arc<AtomicI32>>,
+    /// What the threads that ended by a defect were made from, until others take their place: their programs run.
+    defective: BTreeMap<ModuleName, (Id, Source)>,
     /// Modules that begin anew whatever was recorded.
     anew: BTreeSet<ModuleName>,
     /// Modules whose directory is supervised under another name.
@@ -159,6 +161,8 @@ struct Parent {
     watch_trouble: Repeated,
     look_at: Moment,
     closing: Option<Closing>,
+    /// Modules whose status directory lost something, and when that is put right.
+    damaged: BTreeMap<ModuleName, Moment>,
 }
 
 impl Parent {
@@ -173,6 +177,7 @@ impl Parent {
             actual: BTreeMap::new(),
             threads: BTreeMap::new(),
             programs: BTreeMap::new(),
+            defective: BTreeMap::new(),
             anew: BTreeSet::new(),
             refused: BTreeMap::new(),
             published: BTreeMap::new(),
@@ -185,13 +190,15 @@ impl Parent {
             watch_trouble: Repeated::default(),
             look_at: Moment::default(),
             closing: None,
+            damaged: BTreeMap::new(),
         }
     }
 
     fn run(mut self, told: &Receiver<Told>) -> u8 {
         self.look(&[]);
-        self.update_watches();
         self.inherit();
+        // What is there starts first; it is watched then, and looked at again.
+        self.reconcile();
         loop {
             if self.closing.is_none() {
                 self.look_at_what_is_due();
@@ -208,7 +215,8 @@ impl Parent {
     fn wait(&mut self, told: &Receiver<Told>, again: Option<Moment>) {
         let look_at = self.closing.is_none().then_some(self.look_at);
         let due = if self.closing.is_none() { self.wanted.again() } else { None };
-        let deadline = [again, due, look_at].into_iter().flatten().min();
+        let heal_at = self.damaged.values().min().copied();
+        let deadline = [again, due, look_at, heal_at].into_iter().flatten().min();
         let left = deadline.map_or(LOOK, |deadline| deadline.since(clock::moment())).min(LOOK);
         let silent = never();
         let nudges = self.watch.as_ref().map_or(&silent, Watch::nudges).clone();
@@ -283,6 +291,7 @@ impl Parent {
                 self.wanted.look_at(&BTreeSet::from([name.top()]), &[], clock::stamp());
                 self.configure(&name, false);
             }
+            Report::Begun(name) => self.begun(&name),
             Report::Gone(name, why) => self.gone(name, why),
         }
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, openat};
 
-use super::wanted::Wanted;
+use super::wanted::{Wanted, Watching};
 use super::{Closing, Log, Parent, Source, Thread};
 use crate::pure::config::Policy;
 use crate::pure::exit::Pid;
@@ -26,6 +26,7 @@ use crate::unix::adopt::{self, Found};
 use crate::unix::raw::Output;
 use crate::unix::report::{self, plain};
 use crate::unix::scan::{self, Prints};
+use crate::unix::watch::Place;
 use crate::unix::{client, clock, home, inbox, pidfd};
 
 /// A module that could not begin is tried again after this time.
@@ -80,7 +81,7 @@ impl Parent {
         let program = Arc::clone(self.programs.entry(name.clone()).or_default());
         let (mailbox, inbox) = inbox::pair().map_err(|error| plain(&error))?;
         let reports = self.sender.clone();
-        let task = Task {
+        let task = Box::new(Task {
             name: name.clone(),
             path: source.path.clone(),
             id,
@@ -96,7 +97,7 @@ impl Parent {
             program: Arc::clone(&program),
             mailbox: mailbox.clone(),
             reports: reports.clone(),
-        };
+        });
         let module = name.clone();
         let handle = Builder::new()
             .name(name.to_string())
@@ -114,6 +115,7 @@ impl Parent {
             })
             .map_err(|error| plain(&error))?;
         self.published.remove(name);
+        self.defective.remove(name);
         self.threads.insert(name.clone(), Thread { mailbox, handle, source });
         self.actual.insert(name.clone(), Actual::Running(id));
         Ok(())
@@ -122,6 +124,10 @@ impl Parent {
     pub(super) fn retire(&mut self, name: &ModuleName) {
         if let (Some(thread), Some(Actual::Running(id))) = (self.threads.get(name), self.actual.get(name)) {
             let id = *id;
+            // Its own removal is no damage.
+            if let Some(watch) = &mut self.watch {
+                watch.remove(&Place::Home(name.clone(), self.status.join(name.as_os_str())));
+            }
             thread.mailbox.send(match self.closing {
                 None => Mail::Retire(None),
                 Some(Closing::Stop(within)) => Mail::Retire(within),
@@ -132,6 +138,15 @@ impl Parent {
     }
 
     pub(super) fn remove(&mut self, name: &ModuleName) {
+        if let Some((id, source)) = self.defective.remove(name)
+            && self.closing != Some(Closing::Leave)
+        {
+            // Wanted no more before another thread took the place of the one with a defect: its program is to be stopped.
+            match self.start_unwanted(name, id, source) {
+                Ok(()) => return self.retire(name),
+                Err(error) => report::line(&format!("retiring {name}: {error}; its program runs on")),
+            }
+        }
         if self.closing != Some(Closing::Leave)
             && let Err(error) = home::remove(&self.status, name)
         {
@@ -183,6 +198,17 @@ impl Parent {
         }
     }
 
+    /// Its status directory is there: what others remove from it is to be put right.
+    pub(super) fn begun(&mut self, name: &ModuleName) {
+        if let Some(mut trouble) = self.troubles.remove(name) {
+            trouble.worked(&format!("starting {name}: it works again"));
+        }
+        if let (Some(Actual::Running(_)), None) = (self.actual.get(name), self.closing) {
+            let path = self.status.join(name.as_os_str());
+            self.watch_directories(vec![Watching::Yes(Place::Home(name.clone(), path))]);
+        }
+    }
+
     pub(super) fn gone(&mut self, name: ModuleName, why: Why) {
         let Some(thread) = self.threads.remove(&name) else {
             return;
@@ -204,7 +230,10 @@ impl Parent {
                     }
                 }
             }
-            Why::Panicked => Actual::Refused(id, clock::moment().plus(RETRY_DEFECT)),
+            Why::Panicked => {
+                self.defective.insert(name.clone(), (id, thread.source));
+                Actual::Refused(id, clock::moment().plus(RETRY_DEFECT))
+            }
             Why::Retired => Actual::Ended,
             Why::Left | Why::NotOpened(_) if retiring => Actual::Ended,
             Why::Left => Actual::Left(id),

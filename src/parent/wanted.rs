@@ -13,6 +13,7 @@ use crate::pure::time::{Moment, Stamp, Wall};
 use crate::supervise::Loaded;
 use crate::unix::report::Repeated;
 use crate::unix::scan::{self, Found, Module, Other, Prints};
+use crate::unix::watch::Place;
 
 /// A module that is asked for.
 #[derive(Debug)]
@@ -39,12 +40,10 @@ pub struct Wish {
 /// A directory that is to be watched, or not any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Watching {
-    /// Of a module.
-    Module(PathBuf),
-    /// Of a group, or incomplete: every name in it counts.
-    Every(PathBuf),
-    /// It is gone.
-    No(PathBuf),
+    /// From now on.
+    Yes(Place),
+    /// No more.
+    No(Place),
 }
 
 /// How much of the tree a look covers.
@@ -75,7 +74,7 @@ pub struct Wanted {
     groups: BTreeMap<ModuleName, (PathBuf, Id)>,
     /// Entries of the services directory that are to be looked at again, and when.
     again: BTreeMap<ModuleName, Moment>,
-    watched: BTreeMap<ModuleName, (Watching, Id)>,
+    watched: BTreeMap<ModuleName, (Place, Id)>,
     watching: Vec<Watching>,
     /// Modules whose files say something new.
     changed: BTreeSet<ModuleName>,
@@ -147,10 +146,9 @@ impl Wanted {
         std::mem::take(&mut self.watching)
     }
 
-    /// All directories that are to be watched.
-    #[must_use]
-    pub fn directories(&self) -> Vec<Watching> {
-        self.watched.values().map(|(watching, _)| watching.clone()).collect()
+    /// All directories are to be watched anew.
+    pub fn watch_again(&mut self) {
+        self.watching = self.watched.values().map(|(place, _)| Watching::Yes(place.clone())).collect();
     }
 
     /// The modules whose files say something new since this was asked last.
@@ -243,33 +241,35 @@ impl Wanted {
 
     /// Compares what is to be watched with what is.
     fn update_watched(&mut self, scope: Scope<'_>, now: Stamp) {
-        let mut wanted: BTreeMap<&ModuleName, (Watching, Id)> = BTreeMap::new();
+        let mut wanted: BTreeMap<&ModuleName, (Place, Id)> = BTreeMap::new();
         for (name, (path, other)) in self.others.iter().filter(|(name, _)| scope.covers(name)) {
-            wanted.insert(name, (Watching::Every(path.clone()), other.id));
+            wanted.insert(name, (Place::Incomplete(path.clone()), other.id));
         }
         for (name, (path, id)) in self.groups.iter().filter(|(name, _)| scope.covers(name)) {
-            wanted.insert(name, (Watching::Every(path.clone()), *id));
+            wanted.insert(name, (Place::Group(path.clone()), *id));
         }
         for (name, wish) in self.modules.iter().filter(|(name, _)| scope.covers(name)) {
             // One whose files are missing for a moment is both; then every name in it counts.
-            wanted.entry(name).or_insert_with(|| (Watching::Module(wish.path.clone()), wish.id));
+            wanted.entry(name).or_insert_with(|| (Place::Module(wish.path.clone()), wish.id));
         }
         self.watched.retain(|name, watched| {
             let same = !scope.covers(name) || wanted.get(name) == Some(watched);
             if !same {
-                let (Watching::Module(path) | Watching::Every(path) | Watching::No(path)) = &watched.0;
-                self.watching.push(Watching::No(path.clone()));
+                self.watching.push(Watching::No(watched.0.clone()));
             }
             same
         });
-        for (name, (watching, id)) in wanted {
+        for (name, (place, id)) in wanted {
             if !self.watched.contains_key(name) {
-                if let Watching::Every(_) = watching {
+                match place {
                     // What happened between the look and the watch is seen by another look.
-                    self.again.insert(name.top(), now.moment);
+                    Place::Group(_) | Place::Incomplete(_) => {
+                        self.again.insert(name.top(), now.moment);
+                    }
+                    Place::Module(_) | Place::Home(..) => {}
                 }
-                self.watching.push(watching.clone());
-                self.watched.insert(name.clone(), (watching, id));
+                self.watching.push(Watching::Yes(place.clone()));
+                self.watched.insert(name.clone(), (place, id));
             }
         }
     }

@@ -6,6 +6,7 @@
 pub mod command;
 pub mod config;
 pub mod exit;
+pub mod family;
 pub mod machine;
 pub mod name;
 pub mod reconcile;

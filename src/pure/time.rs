@@ -23,7 +23,7 @@ impl Moment {
 }
 
 /// A point on the wall clock: seconds and nanoseconds since 1970-01-01 00:00:00 UTC.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Wall {
     /// Whole seconds; negative before 1970.
     pub seconds: i64,

@@ -3,6 +3,7 @@
 //! Must never know of siblings, and must never decide.
 
 mod program;
+mod scripts;
 mod takeover;
 
 use std::collections::VecDeque;
@@ -22,8 +23,9 @@ use crate::pure::machine::{Action, Configured, Event, Machine, Phase};
 use crate::pure::name::{ModuleName, escaped, printable};
 use crate::pure::reconcile::Id;
 use crate::pure::time::Moment;
-use crate::unix::home::{Home, Level};
+use crate::unix::home::{Home, Level, NotOpened};
 use crate::unix::inbox::{Inbox, Mailbox};
+use crate::unix::raw;
 use crate::unix::raw::Output;
 use crate::unix::remains::Remaining;
 use crate::unix::scan::Prints;
@@ -89,6 +91,8 @@ pub enum Report {
     Reread(ModuleName),
     /// Its files are not those that it was given.
     Stale(ModuleName),
+    /// Its home is open, or is whole again.
+    Begun(ModuleName),
     /// The thread is gone.
     Gone(ModuleName, Why),
 }
@@ -108,11 +112,18 @@ pub enum Why {
 
 /// Supervises a module, whose directory is held by `service`, until it is told to leave; runs in a thread of its own.
 #[must_use]
-pub fn run(task: Task, service: OwnedFd, inbox: &Inbox<Mail>) -> Why {
-    match Home::open(&task.root, &task.name, service, task.view) {
-        Ok(home) => Supervise::new(task, home).run(inbox),
+pub fn run(task: Box<Task>, service: OwnedFd, inbox: &Inbox<Mail>) -> Why {
+    match open(task, service) {
+        Ok(supervise) => supervise.run(inbox),
         Err(error) => Why::NotOpened(error.to_string()),
     }
+}
+
+/// Makes everything on the heap, and not inlined: what a thread that waits for days has on its stack is kept small.
+#[inline(never)]
+fn open(task: Box<Task>, service: OwnedFd) -> Result<Box<Supervise>, NotOpened> {
+    let home = Home::open(&task.root, &task.name, service, task.view)?;
+    Ok(Box::new(Supervise::new(task, home)))
 }
 
 /// A process that is waited for: the program or its `finish`.
@@ -150,7 +161,7 @@ struct Origin {
 }
 
 struct Supervise {
-    task: Task,
+    task: Box<Task>,
     home: Home,
     machine: Machine,
     child: Option<Child>,
@@ -160,6 +171,8 @@ struct Supervise {
     between: [u64; 2],
     sweep: Option<(Pid, Signal)>,
     remains: Vec<Remaining>,
+    /// Those of `control/` that run.
+    scripts: Vec<scripts::Script>,
     /// Why the last start failed, for a failure that repeats.
     not_started: Option<String>,
     /// The prints that the parent was told of.
@@ -177,9 +190,9 @@ struct Supervise {
 }
 
 impl Supervise {
-    fn new(task: Task, home: Home) -> Supervise {
+    fn new(task: Box<Task>, home: Home) -> Supervise {
         let policy = &task.loaded.policy;
-        let machine = Machine::new(policy.restart, policy.stop, policy.enabled, clock::stamp());
+        let machine = Machine::new(policy.rules(), policy.enabled, clock::stamp());
         Supervise {
             task,
             home,
@@ -189,6 +202,7 @@ impl Supervise {
             between: [0; 2],
             sweep: None,
             remains: Vec::new(),
+            scripts: Vec::new(),
             not_started: None,
             stale: None,
             letters: VecDeque::new(),
@@ -201,20 +215,24 @@ impl Supervise {
         }
     }
 
-    fn run(mut self, inbox: &Inbox<Mail>) -> Why {
+    fn run(mut self: Box<Self>, inbox: &Inbox<Mail>) -> Why {
         self.begin();
+        self.report(Report::Begun(self.task.name.clone()));
         loop {
             if let Some(why) = self.why.take() {
+                self.end_scripts();
                 if self.removes {
                     self.home.remove(&self.task.root, &self.task.name);
                 }
                 return why;
             }
+            raw::trim_stack();
             let ready = {
                 let mut descriptors: Vec<BorrowedFd<'_>> = Vec::with_capacity(4);
                 descriptors.extend(self.controls());
                 descriptors.extend(self.child.iter().filter_map(Child::ended));
                 descriptors.extend(self.remains.iter().filter_map(Remaining::ended));
+                descriptors.extend(self.scripts.iter().filter_map(scripts::Script::ended));
                 inbox.wait(&descriptors, self.deadline())
             };
             // Exits first: their latency is what a restart costs.
@@ -224,13 +242,16 @@ impl Supervise {
             if self.sweep.is_some() {
                 self.look_at_remains();
             }
+            if !self.scripts.is_empty() {
+                self.look_at_scripts();
+            }
             let controls = self.controls().count();
             for index in (0..controls).filter(|index| ready.descriptors.get(*index) == Some(&true)) {
                 self.read_letters(index);
             }
             self.obey_letters();
             if ready.mail {
-                while let Some(mail) = inbox.take() {
+                for mail in inbox.take() {
                     self.mail(mail);
                 }
             }
@@ -246,7 +267,8 @@ impl Supervise {
             || (self.sweep.is_some() && self.remains.is_empty())
             || self.remains.iter().any(|remaining| remaining.ended().is_none());
         let look = blind.then(|| clock::moment().plus(Duration::from_secs(1)));
-        [self.machine.deadline(), look].into_iter().flatten().min()
+        let scripts = self.scripts.iter().filter_map(scripts::Script::deadline).min();
+        [self.machine.deadline(), look, scripts].into_iter().flatten().min()
     }
 
     /// The FIFOs that are read now.
@@ -314,7 +336,7 @@ impl Supervise {
                     self.obey_letters();
                 }
             }
-            Mail::Look => {}
+            Mail::Look => self.heal(),
         }
     }
 
@@ -329,11 +351,10 @@ impl Supervise {
         // What a program that was taken over was started with is not known.
         let at_once = at_once || self.origin.is_none();
         if at_once && let Some(origin) = &mut self.origin {
-            origin.policy.restart = policy.restart;
-            origin.policy.stop = policy.stop;
+            origin.policy.set_rules(policy.rules());
         }
         let event = Event::Configured(Configured {
-            at_once: at_once.then_some((policy.restart, policy.stop)),
+            at_once: at_once.then(|| policy.rules()),
             changed: self.origin.as_ref().is_some_and(|origin| {
                 origin.policy != *policy
                     || (policy.program == Program::Run && origin.prints.run != self.task.loaded.prints.run)
@@ -349,14 +370,24 @@ impl Supervise {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             let failed_before = matches!(self.machine.phase(), Phase::Failed);
-            for action in self.machine.handle(clock::stamp(), event) {
-                if let Some(answer) = self.perform(action) {
-                    events.push_back(answer);
+            let mut actions = VecDeque::from(self.machine.handle(clock::stamp(), event));
+            while let Some(action) = actions.pop_front() {
+                match self.perform(action) {
+                    // Without a script the signal is sent before anything is written.
+                    Some(answer @ Event::Controlled { .. }) => {
+                        let orders = self.machine.handle(clock::stamp(), answer);
+                        orders.into_iter().rev().for_each(|order| actions.push_front(order));
+                    }
+                    Some(answer) => events.push_back(answer),
+                    None => {}
                 }
             }
             if let (Phase::Failed, false, Some(why)) = (self.machine.phase(), failed_before, self.machine.reason()) {
                 self.lines.push((Level::Warning, format!("failed: {why}")));
             }
+        }
+        if self.is_going() {
+            self.lines.clear();
         }
         // Written last, so that no restart waits for a log.
         for (level, text) in std::mem::take(&mut self.lines) {
@@ -374,6 +405,7 @@ impl Supervise {
                     Event::FinishFailed(error.to_string())
                 }
             }),
+            Action::Control(command, pid) => self.control(command, pid),
             Action::Signal(pid, signal) => {
                 self.signal(pid, signal);
                 None
@@ -402,13 +434,49 @@ impl Supervise {
         }
     }
 
+    /// Whether the status directory is about to be removed.
+    fn is_going(&self) -> bool {
+        self.removes && matches!(self.machine.phase(), Phase::Gone)
+    }
+
+    /// Puts the home right if others damaged it, and says again what it has to say.
+    fn heal(&mut self) {
+        // What was written into a FIFO that is gone was written to this module.
+        for control in 0..self.home.controls().count() {
+            self.read_letters(control);
+        }
+        match self.home.heal(&self.task.root, &self.task.name) {
+            Ok(true) => {
+                self.lines
+                    .push((Level::Warning, "somebody damaged the status directory; it is whole again".to_owned()));
+                self.report(Report::Begun(self.task.name.clone()));
+                self.feed(Event::Heal);
+            }
+            Ok(false) => {}
+            // The records cannot be written either, and that is tried again.
+            Err(_) => self.feed(Event::Heal),
+        }
+        self.obey_letters();
+    }
+
     fn publish(&mut self) -> Option<Event> {
+        if self.is_going() {
+            // Only what stays in the service directory.
+            self.home.publish_view(&self.machine.status());
+            return None;
+        }
         let now = clock::stamp();
         let mut state = self.machine.state(now);
         state.name = escaped(self.task.name.as_bytes());
         state.directory = escaped(self.task.path.as_os_str().as_bytes());
         state.record = Some(self.record(now));
-        match self.home.publish(&self.machine.status(), &state.encode()) {
+        let (status, state) = (self.machine.status(), state.encode());
+        let mut result = self.home.publish(&status, &state);
+        if result.is_err() && matches!(self.home.heal(&self.task.root, &self.task.name), Ok(true)) {
+            self.report(Report::Begun(self.task.name.clone()));
+            result = self.home.publish(&status, &state);
+        }
+        match result {
             Ok(()) => {
                 if std::mem::take(&mut self.publish_failed) {
                     self.lines.push((Level::Notice, "the status is written again".to_owned()));

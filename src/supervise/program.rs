@@ -78,7 +78,7 @@ impl Supervise {
         {
             return Some(now.moment.plus(self.task.settle.saturating_sub(age)));
         }
-        if prints.service != self.task.loaded.prints.service && self.stale != Some(prints) {
+        if !prints.ask_as(&self.task.loaded.prints) && self.stale != Some(prints) {
             self.stale = Some(prints);
             self.report(Report::Stale(self.task.name.clone()));
             return Some(now.moment.plus(Duration::from_secs(1)));
@@ -88,8 +88,7 @@ impl Supervise {
 
     /// From this start on, what was read holds.
     fn machine_takes_policy(&mut self) {
-        let policy = &self.task.loaded.policy;
-        self.machine.adjust(policy.restart, policy.stop);
+        self.machine.adjust(self.task.loaded.policy.rules());
     }
 
     pub(super) fn started(&mut self, started: Started) -> Pid {
@@ -103,7 +102,7 @@ impl Supervise {
     }
 
     /// Without a pidfd a thread of its own waits for the exit, without reaping, and sends mail.
-    fn wait_elsewhere(&self, pid: Pid) {
+    pub(super) fn wait_elsewhere(&self, pid: Pid) {
         let mailbox = self.task.mailbox.clone();
         let waiter = Builder::new().name(format!("wait {pid}")).stack_size(64 * 1024).spawn(move || {
             pidfd::wait(pid);

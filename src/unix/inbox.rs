@@ -2,28 +2,42 @@
 //!
 //! Must never interpret what comes.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use super::clock;
 use crate::pure::time::Moment;
 
-/// The receiving end.
+/// What both ends hold. An empty queue takes no memory, and there is one for every module.
 #[derive(Debug)]
-pub struct Inbox<M> {
-    wake: Arc<OwnedFd>,
-    mail: Receiver<M>,
+struct Shared<M> {
+    /// Readable while there is mail.
+    wake: OwnedFd,
+    mail: Mutex<VecDeque<M>>,
 }
 
+impl<M> Shared<M> {
+    fn mail(&self) -> MutexGuard<'_, VecDeque<M>> {
+        self.mail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The receiving end.
+#[derive(Debug)]
+pub struct Inbox<M>(Arc<Shared<M>>);
+
 /// The sending end; it never blocks.
-#[derive(Clone, Debug)]
-pub struct Mailbox<M> {
-    wake: Arc<OwnedFd>,
-    mail: Sender<M>,
+#[derive(Debug)]
+pub struct Mailbox<M>(Arc<Shared<M>>);
+
+impl<M> Clone for Mailbox<M> {
+    fn clone(&self) -> Mailbox<M> {
+        Mailbox(Arc::clone(&self.0))
+    }
 }
 
 /// Makes both ends.
@@ -31,18 +45,17 @@ pub struct Mailbox<M> {
 /// # Errors
 /// No descriptor can be had.
 pub fn pair<M>() -> io::Result<(Mailbox<M>, Inbox<M>)> {
-    let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-    let (sender, receiver) = unbounded();
-    Ok((Mailbox { wake: Arc::clone(&wake), mail: sender }, Inbox { wake, mail: receiver }))
+    let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+    let shared = Arc::new(Shared { wake, mail: Mutex::default() });
+    Ok((Mailbox(Arc::clone(&shared)), Inbox(shared)))
 }
 
 impl<M> Mailbox<M> {
     /// Sends; a thread that is gone misses nothing.
     pub fn send(&self, mail: M) {
-        if self.mail.send(mail).is_ok() {
-            // Full means that it is readable already.
-            let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
-        }
+        self.0.mail().push_back(mail);
+        // Full means that it is readable already.
+        let _ = rustix::io::write(&self.0.wake, &1u64.to_ne_bytes());
     }
 }
 
@@ -60,7 +73,7 @@ impl<M> Inbox<M> {
     #[must_use]
     pub fn wait(&self, descriptors: &[BorrowedFd<'_>], deadline: Option<Moment>) -> Ready {
         let mut polled: Vec<PollFd<'_>> = Vec::with_capacity(descriptors.len() + 1);
-        polled.push(PollFd::from_borrowed_fd(self.wake.as_fd(), PollFlags::IN));
+        polled.push(PollFd::from_borrowed_fd(self.0.wake.as_fd(), PollFlags::IN));
         polled.extend(descriptors.iter().map(|descriptor| PollFd::from_borrowed_fd(*descriptor, PollFlags::IN)));
         let timeout = deadline.map(|deadline| {
             let left = deadline.since(clock::moment());
@@ -74,12 +87,12 @@ impl<M> Inbox<M> {
         Ready { mail: readable.next().unwrap_or(false), descriptors: readable.collect() }
     }
 
-    /// The next piece of mail, if there is one.
+    /// All mail that there is, the oldest first.
     #[must_use]
-    pub fn take(&self) -> Option<M> {
+    pub fn take(&self) -> VecDeque<M> {
         // Emptied first: mail that comes after this makes it readable again.
         let mut count = [0; 8];
-        let _ = rustix::io::read(&self.wake, &mut count);
-        self.mail.try_recv().ok()
+        let _ = rustix::io::read(&self.0.wake, &mut count);
+        std::mem::take(&mut *self.0.mail())
     }
 }

@@ -3,6 +3,7 @@
 pub mod adopt;
 pub mod client;
 pub mod clock;
+pub mod environment;
 pub mod holder;
 pub mod home;
 pub mod inbox;

@@ -142,6 +142,10 @@ pub struct Launch<'a> {
     pub environment: &'a Strings,
     /// Standard output and error.
     pub output: Output,
+    /// Its file mode creation mask; `None`: ours.
+    pub umask: Option<u32>,
+    /// Its priority; `None`: ours.
+    pub nice: Option<i32>,
     /// Where the child leaves its mark.
     pub mark: Option<(BorrowedFd<'a>, &'a CStr, Mark)>,
 }
@@ -333,6 +337,15 @@ unsafe fn prepare(job: &mut Job<'_>) {
                 return;
             }
         }
+        job.step = "setting its priority";
+        if let Some(nice) = launch.nice
+            && libc::syscall(libc::SYS_setpriority, libc::PRIO_PROCESS, 0, nice) < 0
+        {
+            return;
+        }
+        if let Some(umask) = launch.umask {
+            libc::umask(umask);
+        }
         job.step = "entering its directory";
         if libc::fchdir(launch.directory.as_raw_fd()) < 0 {
             return;
@@ -423,6 +436,45 @@ impl Stack {
     }
 }
 
+/// Gives back the pages of this thread's stack that are not in use. A thread that has done something deep, and now
+/// waits for days, would keep them; there is one for every module.
+pub fn trim_stack() {
+    thread_local! {
+        /// The lowest address of this thread's stack above its guard.
+        static LOWEST: usize = lowest_of_stack();
+    }
+    let here = 0u8;
+    // Whole pages below this frame, but for what the calls that follow here may reach.
+    let end = ((&raw const here).addr().saturating_sub(1024)) & !(PAGE - 1);
+    let start = LOWEST.with(|lowest| *lowest);
+    // Nothing but a few pages was ever touched, and the kernel passes over the rest.
+    if start != 0 && start < end {
+        // SAFETY: the range lies within this thread's own stack, below every frame that is in use: nothing in it is
+        // read before it is written, and it reads as zeroes until then.
+        unsafe {
+            libc::madvise(ptr::with_exposed_provenance_mut(start), end - start, libc::MADV_DONTNEED);
+        }
+    }
+}
+
+/// The page size that stacks are measured in; where pages are larger, addresses that are no multiple are refused.
+const PAGE: usize = 4096;
+
+fn lowest_of_stack() -> usize {
+    // SAFETY: the attributes are initialised by `pthread_getattr_np`, read, and destroyed.
+    unsafe {
+        let mut attributes: libc::pthread_attr_t = std::mem::zeroed();
+        if libc::pthread_getattr_np(libc::pthread_self(), &raw mut attributes) != 0 {
+            return 0;
+        }
+        let (mut base, mut size, mut guard) = (ptr::null_mut(), 0, 0);
+        let found = libc::pthread_attr_getstack(&raw const attributes, &raw mut base, &raw mut size) == 0
+            && libc::pthread_attr_getguardsize(&raw const attributes, &raw mut guard) == 0;
+        libc::pthread_attr_destroy(&raw mut attributes);
+        if found { base.expose_provenance() + guard } else { 0 }
+    }
+}
+
 /// Sends a signal to a process that the caller knows to be unreaped, or to itself.
 ///
 /// # Errors
@@ -480,6 +532,8 @@ mod tests {
             arguments: &strings(arguments),
             environment: &strings(&[]),
             output: Output::Null,
+            umask: None,
+            nice: None,
             mark: None,
         })
     }
@@ -511,6 +565,23 @@ mod tests {
         assert_eq!((failure.step, failure.error.raw_os_error()), ("executing", Some(libc::ENOENT)));
         let failure = run(&["/etc/passwd", "/nowhere"], &["program"]).expect_err("not executable");
         assert_eq!(failure.error.raw_os_error(), Some(libc::EACCES));
+    }
+
+    #[test]
+    fn a_trimmed_stack_goes_on() {
+        fn deep(depth: usize) -> usize {
+            let filled = std::hint::black_box([depth; 512]);
+            if depth == 0 { 0 } else { filled[511] - depth + 1 + deep(depth - 1) }
+        }
+        let thread = std::thread::Builder::new().stack_size(256 * 1024).spawn(|| {
+            let kept = std::hint::black_box([7u8; 3000]);
+            for _ in 0..3 {
+                assert_eq!(deep(8), 8);
+                trim_stack();
+            }
+            kept.iter().all(|byte| *byte == 7)
+        });
+        assert!(thread.expect("a thread").join().expect("no panic"));
     }
 
     #[test]

@@ -4,8 +4,9 @@
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,12 +17,16 @@ use rustix::io::Errno;
 use super::home::file;
 use super::report::plain;
 use crate::pure::config::{self, Mistake, Policy, Program};
+use crate::pure::family;
 use crate::pure::name::{ModuleName, printable};
 use crate::pure::reconcile::Id;
 use crate::pure::time::Wall;
 
 /// The names of the files that are looked for in a service directory; a change of others is of no interest.
-pub const FILES: [&str; 5] = [RUN, SERVICE, GROUP, file::DOWN, FINISH];
+pub const FILES: [&str; 9] = {
+    let [first, second, third, fourth] = &family::FILES;
+    [RUN, SERVICE, GROUP, file::DOWN, FINISH, first.name, second.name, third.name, fourth.name]
+};
 
 const RUN: &str = "run";
 const SERVICE: &str = "service.toml";
@@ -35,7 +40,7 @@ const DEEPEST: usize = 16;
 const LONGEST_FILE: u64 = 1 << 20;
 
 /// A file as it was: another print means that it was changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Print {
     id: Id,
     size: i64,
@@ -71,6 +76,32 @@ pub struct Prints {
     pub run: Option<Print>,
     /// Of `service.toml`.
     pub service: Option<Print>,
+    /// Of the small files of the family.
+    pub small: Option<Small>,
+}
+
+/// One print of all the small files of the family: each module has several of these, and hardly any has such a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Small {
+    /// Of the names and the prints of those that are there.
+    digest: u64,
+    /// When the youngest was changed last.
+    changed: Wall,
+}
+
+impl Small {
+    fn read(directory: std::os::fd::BorrowedFd<'_>) -> Option<Small> {
+        let mut digest = DefaultHasher::new();
+        let mut youngest = None;
+        for file in &family::FILES {
+            if let Ok(stat) = statat(directory, file.name, AtFlags::empty()) {
+                let print = Print::of(&stat);
+                (file.name, print).hash(&mut digest);
+                youngest = youngest.max(Some(print.changed()));
+            }
+        }
+        youngest.map(|changed| Small { digest: digest.finish(), changed })
+    }
 }
 
 impl Prints {
@@ -78,14 +109,21 @@ impl Prints {
     #[must_use]
     pub fn read(directory: std::os::fd::BorrowedFd<'_>) -> Prints {
         let print = |name: &str| statat(directory, name, AtFlags::empty()).ok().map(|stat| Print::of(&stat));
-        Prints { run: print(RUN), service: print(SERVICE) }
+        Prints { run: print(RUN), service: print(SERVICE), small: Small::read(directory) }
     }
 
-    /// When the younger one was changed last.
+    /// Whether what a policy is read from is the same.
+    #[must_use]
+    pub fn ask_as(&self, other: &Prints) -> bool {
+        (self.service, self.small) == (other.service, other.small)
+    }
+
+    /// When the youngest of them was changed last.
     #[must_use]
     pub fn changed(&self) -> Wall {
         let changed = |print: Option<Print>| print.map_or(Wall::default(), |print| print.changed());
-        changed(self.run).max(changed(self.service))
+        let small = self.small.map_or(Wall::default(), |small| small.changed);
+        changed(self.run).max(changed(self.service)).max(small)
     }
 }
 
@@ -192,7 +230,11 @@ pub fn look(path: &Path) -> io::Result<Entry> {
     let finish = there(FINISH)?;
     let owned = [(".", Some(&stat)), (RUN, run.as_ref()), (SERVICE, service.as_ref()), (FINISH, finish.as_ref())];
     let exposed = owned.iter().find_map(|(name, stat)| exposed(name, (*stat)?));
-    let prints = Prints { run: run.as_ref().map(Print::of), service: service.as_ref().map(Print::of) };
+    let prints = Prints {
+        run: run.as_ref().map(Print::of),
+        service: service.as_ref().map(Print::of),
+        small: Small::read(directory.as_fd()),
+    };
     let filled = Wall { seconds: stat.st_mtime, nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0) };
     Ok(Entry::Module(Module {
         id: id(&stat),
@@ -228,7 +270,15 @@ pub fn exposed_directory(path: &Path) -> Option<String> {
 }
 
 fn read(directory: &OwnedFd, name: &str) -> Result<String, String> {
-    let open = || -> io::Result<String> {
+    String::from_utf8(bytes(directory, name)?).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let line = error.as_bytes()[..good].iter().filter(|byte| **byte == b'\n').count() + 1;
+        format!("{name}: line {line}: not UTF-8")
+    })
+}
+
+fn bytes(directory: &OwnedFd, name: &str) -> Result<Vec<u8>, String> {
+    let open = || -> io::Result<Vec<u8>> {
         let file =
             File::from(openat(directory, name, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())?);
         if !file.metadata()?.is_file() {
@@ -238,11 +288,7 @@ fn read(directory: &OwnedFd, name: &str) -> Result<String, String> {
         if file.take(LONGEST_FILE + 1).read_to_end(&mut bytes)? as u64 > LONGEST_FILE {
             return Err(io::Error::other("longer than 1 MiB"));
         }
-        String::from_utf8(bytes).map_err(|error| {
-            let good = error.utf8_error().valid_up_to();
-            let line = error.as_bytes()[..good].iter().filter(|byte| **byte == b'\n').count() + 1;
-            io::Error::other(format!("line {line}: not UTF-8"))
-        })
+        Ok(bytes)
     };
     open().map_err(|error| format!("{name}: {}", plain(&error)))
 }
@@ -269,7 +315,7 @@ pub fn open(path: &Path, id: Id) -> Result<OwnedFd, String> {
 /// Reads what a module asks for; `path` is its directory.
 ///
 /// # Errors
-/// The first mistake of its `service.toml`, with its place, in one line.
+/// The first mistake of its files, with its place, in one line.
 pub fn policy(path: &Path, module: &Module) -> Result<Policy, String> {
     mistakes(path, module).map_err(|mistakes| match mistakes.as_slice() {
         [first, rest @ ..] if !rest.is_empty() => format!("{first} (and {} more)", rest.len()),
@@ -283,22 +329,42 @@ pub fn policy(path: &Path, module: &Module) -> Result<Policy, String> {
 /// One line for each.
 pub fn mistakes(path: &Path, module: &Module) -> Result<Policy, Vec<String>> {
     let mut policy = Policy::default();
-    if module.prints.service.is_some() {
-        let directory = open(path, module.id).map_err(|error| vec![error])?;
-        let text = read(&directory, SERVICE).map_err(|error| vec![error])?;
-        policy = config::service(&text)
-            .map_err(|mistakes| mistakes.iter().map(|mistake| format!("{SERVICE}: {mistake}")).collect::<Vec<_>>())?;
-        if policy.program == Program::Run && module.prints.run.is_none() {
-            return Err(vec![format!("{SERVICE}: no command, and there is no run beside it")]);
+    let Prints { run, service, small } = module.prints;
+    if service.is_none() && small.is_none() {
+        return Ok(policy);
+    }
+    let directory = open(path, module.id).map_err(|error| vec![error])?;
+    let mut wrong = Vec::new();
+    for file in &family::FILES {
+        let there = small.is_some() && statat(&directory, file.name, AtFlags::empty()).is_ok();
+        if there && let Err(why) = bytes(&directory, file.name).and_then(|bytes| file.read(&bytes, &mut policy)) {
+            wrong.push(why);
         }
     }
-    Ok(policy)
+    if service.is_some() {
+        match read(&directory, SERVICE).map(|text| config::service_over(&text, &mut policy)) {
+            Err(error) => wrong.push(error),
+            Ok(Err(mistakes)) => wrong.extend(mistakes.iter().map(|mistake| format!("{SERVICE}: {mistake}"))),
+            Ok(Ok(())) if policy.program == Program::Run && run.is_none() => {
+                wrong.push(format!("{SERVICE}: no command, and there is no run beside it"));
+            }
+            Ok(Ok(())) => {}
+        }
+    }
+    if wrong.is_empty() { Ok(policy) } else { Err(wrong) }
 }
 
 /// Whether a module has an executable `finish`.
 #[must_use]
 pub fn has_finish(directory: std::os::fd::BorrowedFd<'_>) -> bool {
     accessat(directory, FINISH, Access::EXEC_OK, AtFlags::EACCESS).is_ok()
+}
+
+/// Whether a module has an executable `control/LETTER`.
+#[must_use]
+pub fn has_control(directory: std::os::fd::BorrowedFd<'_>, letter: u8) -> bool {
+    let path = [b"control/".as_slice(), &[letter]].concat();
+    accessat(directory, path.as_slice(), Access::EXEC_OK, AtFlags::EACCESS).is_ok()
 }
 
 /// What one look at a part of the tree found.

@@ -1,13 +1,13 @@
-//! Makes a launch of `run`, of a command or of `finish`: words, environment, where to look. Must never restart anything.
+//! Makes a launch of `run`, of a command, of `finish` or of `control/LETTER`: words, environment, where to look. Must never restart anything.
 
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fmt;
 use std::os::fd::BorrowedFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::OnceLock;
 
 use super::adopt;
+use super::environment::Variables;
 use super::raw::{self, Launch, Mark, Output, Started, Strings};
 use super::report;
 use crate::pure::config::{Policy, Program};
@@ -86,6 +86,14 @@ pub fn finish(service: Service<'_>, policy: &Policy, how: How) -> Result<Started
     launch(service, policy, &words, None, None)
 }
 
+/// Starts `control/LETTER` in the service directory.
+///
+/// # Errors
+/// What could not be done; nothing runs then.
+pub fn control(service: Service<'_>, policy: &Policy, letter: u8) -> Result<Started, NotStarted> {
+    launch(service, policy, &[format!("./control/{}", char::from(letter)).into()], None, None)
+}
+
 fn launch(
     service: Service<'_>,
     policy: &Policy,
@@ -102,12 +110,17 @@ fn launch(
             error: error.into(),
         })
     };
-    let candidates = candidates(first, service.path, policy, subdirectory.is_some())
+    let variables = Variables::of(service.directory, policy).map_err(|not_read| NotStarted {
+        what: not_read.what,
+        step: "reading environment_dir",
+        error: not_read.error,
+    })?;
+    let candidates = candidates(first, service.path, &variables, subdirectory.is_some())
         .iter()
         .map(|path| string(path))
         .collect::<Result<Vec<_>, _>>()?;
     let arguments = words.iter().map(|word| string(word)).collect::<Result<Vec<_>, _>>()?;
-    let environment = environment(service.name, policy).iter().map(|pair| string(pair)).collect::<Result<_, _>>()?;
+    let environment = variables.environment(service.name).iter().map(|pair| string(pair)).collect::<Result<_, _>>()?;
     let subdirectory = subdirectory.map(|path| string(OsStr::new(path))).transpose()?;
     raw::start(&Launch {
         directory: service.directory,
@@ -116,6 +129,8 @@ fn launch(
         arguments: &Strings::new(arguments),
         environment: &Strings::new(environment),
         output: service.output,
+        umask: policy.umask,
+        nice: policy.nice,
         mark,
     })
     .map_err(|failure| NotStarted { what, step: failure.step, error: failure.error })
@@ -123,7 +138,7 @@ fn launch(
 
 /// Where a program may be: with a `/` it is relative to the service directory, else each directory of PATH has it.
 #[must_use]
-pub fn candidates(program: &OsStr, service: &Path, policy: &Policy, elsewhere: bool) -> Vec<OsString> {
+pub fn candidates(program: &OsStr, service: &Path, variables: &Variables, elsewhere: bool) -> Vec<OsString> {
     if program.as_bytes().contains(&b'/') {
         // The child stands in the service directory unless `directory` says otherwise.
         return match elsewhere {
@@ -131,44 +146,10 @@ pub fn candidates(program: &OsStr, service: &Path, policy: &Policy, elsewhere: b
             false => vec![program.to_owned()],
         };
     }
-    let set = policy.environment.iter().find(|(name, _)| name == "PATH").map(|(_, value)| OsString::from(value));
-    let path = set.or_else(|| std::env::var_os("PATH")).unwrap_or_else(|| DEFAULT_PATH.into());
-    std::env::split_paths(&path)
+    std::env::split_paths(&variables.path())
         .map(|directory| match directory.as_os_str().is_empty() {
             true => Path::new(".").join(program).into_os_string(),
             false => directory.join(program).into_os_string(),
         })
         .collect()
-}
-
-/// Where programs are looked for when there is no PATH at all.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// Said to svtree by its own supervisor, and lies to anybody else.
-const NOT_HANDED_ON: [&str; 6] =
-    ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID"];
-
-/// svtree's environment, the module's own variables, and its name.
-fn environment(name: &ModuleName, policy: &Policy) -> Vec<OsString> {
-    // It cannot change while svtree runs: nobody sets variables in it.
-    static OWN: OnceLock<Vec<(OsString, OsString)>> = OnceLock::new();
-    let own = OWN.get_or_init(|| {
-        std::env::vars_os()
-            .filter(|(name, _)| !NOT_HANDED_ON.iter().any(|other| name == other) && name != "SVTREE_MODULE")
-            .collect()
-    });
-    let overridden = |name: &OsStr| policy.environment.iter().any(|(other, _)| OsStr::new(other) == name);
-    let mut pairs: Vec<OsString> =
-        own.iter().filter(|(name, _)| !overridden(name)).map(|(name, value)| pair(name, value)).collect();
-    pairs.extend(policy.environment.iter().map(|(name, value)| pair(OsStr::new(name), OsStr::new(value))));
-    pairs.push(pair(OsStr::new("SVTREE_MODULE"), name.as_os_str()));
-    pairs
-}
-
-fn pair(name: &OsStr, value: &OsStr) -> OsString {
-    let mut bytes = Vec::with_capacity(name.len() + value.len() + 1);
-    bytes.extend_from_slice(name.as_bytes());
-    bytes.push(b'=');
-    bytes.extend_from_slice(value.as_bytes());
-    OsString::from_vec(bytes)
 }

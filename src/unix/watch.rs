@@ -1,17 +1,27 @@
-//! File-system events to nudges: "look at these entries again". The contents of an event are thrown away, but for one
-//! thing: that an entry arrived whole, by a rename or as a link.
+//! File-system events to nudges: "look at these again". The contents of an event are thrown away, but for one thing:
+//! that an entry arrived whole, by a rename or as a link.
 //!
-//! Must never be believed: the look is the truth.
+//! The services directory and groups are watched by the crate `notify`; the directories in them, of which there may be
+//! thousands and in which programs may write without end, by an inotify that is told only of names that come and go
+//! and of files that were closed. Must never be believed: the look is the truth.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::Builder;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 use notify::event::{CreateKind, ModifyKind, RenameMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+
+use super::home::file;
+use crate::pure::name::ModuleName;
 
 /// With more names than this, everything is looked at.
 const MOST_HINTS: usize = 1000;
@@ -21,15 +31,17 @@ const MOST_HINTS: usize = 1000;
 pub struct Hints {
     /// Everything: events were lost, or the services directory itself changed.
     pub everything: bool,
-    /// These entries of the services directory.
+    /// These entries of the services directory, and of each the paths that arrived whole.
     pub entries: BTreeMap<OsString, Vec<PathBuf>>,
+    /// The homes of these modules: something in them is gone.
+    pub homes: BTreeSet<ModuleName>,
 }
 
 impl Hints {
     /// Whether there is anything to look at.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        !self.everything && self.entries.is_empty()
+        !self.everything && self.entries.is_empty() && self.homes.is_empty()
     }
 
     fn all(&mut self) {
@@ -38,18 +50,71 @@ impl Hints {
     }
 }
 
-/// What the watcher's thread and its owner share.
-#[derive(Debug, Default)]
+/// What the threads that hear of events share with the owner of the watch.
+#[derive(Debug)]
 struct Shared {
-    hints: Hints,
-    /// The directories of modules: a program may write what it likes there, and only these names matter.
-    modules: BTreeSet<PathBuf>,
+    /// The services directory.
+    root: PathBuf,
+    hints: Mutex<Hints>,
+    nudge: Sender<()>,
+}
+
+impl Shared {
+    fn hint(&self, hint: impl FnOnce(&mut Hints)) {
+        let mut hints = self.hints.lock().unwrap_or_else(PoisonError::into_inner);
+        hint(&mut hints);
+        if !hints.is_empty() {
+            // Full: the parent has been nudged and has not looked yet.
+            let _ = self.nudge.try_send(());
+        }
+    }
+
+    /// Something happened at a path below the services directory.
+    fn changed(&self, hints: &mut Hints, path: &Path, arrived: bool) {
+        let Ok(below) = path.strip_prefix(&self.root) else { return hints.all() };
+        let Some(top) = below.components().next() else { return hints.all() };
+        let top = top.as_os_str();
+        if hints.everything || top.as_bytes().starts_with(b".") {
+            return;
+        }
+        let seen = hints.entries.entry(top.to_owned()).or_default();
+        if arrived && !seen.iter().any(|other| other == path) {
+            seen.push(path.to_path_buf());
+        }
+        if hints.entries.len() > MOST_HINTS {
+            hints.all();
+        }
+    }
+}
+
+/// What is watched besides the services directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A group: as the services directory.
+    Group(PathBuf),
+    /// The directory of a module: only some names count.
+    Module(PathBuf),
+    /// A directory that is to become something: every name counts.
+    Incomplete(PathBuf),
+    /// The status directory of a module: what is removed from it.
+    Home(ModuleName, PathBuf),
+}
+
+impl Place {
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Place::Group(path) | Place::Module(path) | Place::Incomplete(path) | Place::Home(_, path) => path,
+        }
+    }
 }
 
 /// The watch over the services directory and the directories in it.
 pub struct Watch {
     watcher: RecommendedWatcher,
-    shared: Arc<Mutex<Shared>>,
+    near: Near,
+    shared: Arc<Shared>,
     nudges: Receiver<()>,
 }
 
@@ -59,35 +124,39 @@ impl Watch {
     /// # Errors
     /// The kernel gives no watch, in words.
     pub fn new(services: &Path, relevant: &'static [&'static str]) -> Result<Watch, String> {
-        let shared = Arc::new(Mutex::new(Shared::default()));
         let (nudge, nudges) = bounded(1);
-        let root = services.to_path_buf();
-        let collected = Arc::clone(&shared);
-        let handler = move |event: notify::Result<Event>| collect(&root, relevant, event, &collected, &nudge);
-        let mut watcher = notify::recommended_watcher(handler).map_err(|error| error.to_string())?;
+        let shared = Arc::new(Shared { root: services.to_path_buf(), hints: Mutex::default(), nudge });
+        let near = Near::new(Arc::clone(&shared), relevant).map_err(|error| super::report::plain(&error))?;
+        let heard = Arc::clone(&shared);
+        let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| hear(&heard, event))
+            .map_err(|error| error.to_string())?;
         watcher.watch(services, RecursiveMode::NonRecursive).map_err(|error| error.to_string())?;
-        Ok(Watch { watcher, shared, nudges })
+        Ok(Watch { watcher, near, shared, nudges })
     }
 
-    /// Watches one more directory below the services directory: of a `module`, or one in which every name counts.
+    /// Watches one more place.
     ///
     /// # Errors
-    /// The kernel gives no more watches.
-    pub fn add(&mut self, directory: &Path, module: bool) -> Result<(), String> {
-        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        if module {
-            shared.modules.insert(directory.to_path_buf());
-        } else {
-            shared.modules.remove(directory);
+    /// The kernel gives no more watches, in words.
+    pub fn add(&mut self, place: Place) -> Result<(), String> {
+        match place {
+            Place::Group(path) => {
+                self.watcher.watch(&path, RecursiveMode::NonRecursive).map_err(|error| error.to_string())
+            }
+            Place::Module(_) | Place::Incomplete(_) | Place::Home(..) => {
+                self.near.add(place).map_err(|errno| super::report::plain(&errno.into()))
+            }
         }
-        drop(shared);
-        self.watcher.watch(directory, RecursiveMode::NonRecursive).map_err(|error| error.to_string())
     }
 
-    /// Ends the watch over a directory; one that is gone has none.
-    pub fn remove(&mut self, directory: &Path) {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner).modules.remove(directory);
-        let _ = self.watcher.unwatch(directory);
+    /// Ends the watch over a place; one that is gone has none.
+    pub fn remove(&mut self, place: &Place) {
+        match place {
+            Place::Group(path) => {
+                let _ = self.watcher.unwatch(path);
+            }
+            Place::Module(_) | Place::Incomplete(_) | Place::Home(..) => self.near.remove(place.path()),
+        }
     }
 
     /// Says when there are hints.
@@ -99,59 +168,143 @@ impl Watch {
     /// Takes what has been collected.
     #[must_use]
     pub fn take(&self) -> Hints {
-        std::mem::take(&mut self.shared.lock().unwrap_or_else(PoisonError::into_inner).hints)
+        std::mem::take(&mut *self.shared.hints.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-fn collect(root: &Path, relevant: &[&str], event: notify::Result<Event>, shared: &Mutex<Shared>, nudge: &Sender<()>) {
-    let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
-    let Shared { hints, modules } = &mut *shared;
+/// Hears what `notify` tells.
+fn hear(shared: &Shared, event: notify::Result<Event>) {
     match event {
-        Err(_) => hints.all(),
-        Ok(event) if event.need_rescan() => hints.all(),
-        // Our own looks are accesses.
-        Ok(Event { kind: EventKind::Access(_), .. }) => return,
+        Err(_) => shared.hint(Hints::all),
+        Ok(event) if event.need_rescan() => shared.hint(Hints::all),
+        // Our own looks are accesses. A rename within the directory is told a second time with both names.
+        Ok(Event { kind: EventKind::Access(_) | EventKind::Modify(ModifyKind::Name(RenameMode::Both)), .. }) => {}
         Ok(event) => {
             let arrived = matches!(
                 event.kind,
                 EventKind::Create(CreateKind::File) | EventKind::Modify(ModifyKind::Name(RenameMode::To))
             );
-            // A rename within the directory is told a second time with both names.
-            let known_already = matches!(event.kind, EventKind::Modify(ModifyKind::Name(RenameMode::Both)));
-            if known_already {
-                return;
-            }
-            for path in &event.paths {
-                let in_module = path.parent().is_some_and(|directory| modules.contains(directory));
-                let counts = path.file_name().is_some_and(|name| relevant.iter().any(|other| name == *other));
-                if !in_module || counts {
-                    hint(hints, root, path, arrived);
-                }
-            }
+            shared.hint(|hints| event.paths.iter().for_each(|path| shared.changed(hints, path, arrived)));
         }
-    }
-    if !hints.is_empty() {
-        // Full: the parent has been nudged and has not looked yet.
-        let _ = nudge.try_send(());
     }
 }
 
-fn hint(hints: &mut Hints, root: &Path, path: &Path, arrived: bool) {
-    let Ok(below) = path.strip_prefix(root) else {
-        return hints.all();
-    };
-    let Some(top) = below.components().next() else {
-        return hints.all();
-    };
-    let top = top.as_os_str();
-    if hints.everything || top.as_bytes().starts_with(b".") {
-        return;
+/// An inotify for many directories, with a thread that reads it.
+struct Near {
+    inotify: Arc<Inotify>,
+    places: Arc<Mutex<Places>>,
+    /// Readable once the thread is to end.
+    end: Arc<OwnedFd>,
+}
+
+#[derive(Debug, Default)]
+struct Places {
+    by_path: HashMap<PathBuf, WatchDescriptor>,
+    by_watch: HashMap<WatchDescriptor, Place>,
+}
+
+impl Near {
+    fn new(shared: Arc<Shared>, relevant: &'static [&'static str]) -> io::Result<Near> {
+        let inotify = Arc::new(Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?);
+        let places = Arc::new(Mutex::new(Places::default()));
+        let end = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let reader = Reader {
+            inotify: Arc::clone(&inotify),
+            places: Arc::clone(&places),
+            end: Arc::clone(&end),
+            shared,
+            relevant,
+        };
+        Builder::new().name("inotify".to_owned()).stack_size(128 * 1024).spawn(move || reader.run())?;
+        Ok(Near { inotify, places, end })
     }
-    let seen = hints.entries.entry(top.to_owned()).or_default();
-    if arrived && !seen.iter().any(|other| other == path) {
-        seen.push(path.to_path_buf());
+
+    fn add(&self, place: Place) -> nix::Result<()> {
+        let comes_and_goes = AddWatchFlags::IN_CREATE
+            | AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_MOVE
+            | AddWatchFlags::IN_CLOSE_WRITE
+            | AddWatchFlags::IN_ATTRIB;
+        let flags = match place {
+            // Not told of our own renames over the records: they are many.
+            Place::Home(..) => AddWatchFlags::IN_DELETE | AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF,
+            Place::Group(_) | Place::Module(_) | Place::Incomplete(_) => comes_and_goes,
+        };
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let watch = self.inotify.add_watch(place.path(), flags | AddWatchFlags::IN_ONLYDIR)?;
+        places.by_path.insert(place.path().to_path_buf(), watch);
+        places.by_watch.insert(watch, place);
+        Ok(())
     }
-    if hints.entries.len() > MOST_HINTS {
-        hints.all();
+
+    fn remove(&self, path: &Path) {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(watch) = places.by_path.remove(path) {
+            places.by_watch.remove(&watch);
+            // The kernel has removed it already if the directory is gone.
+            let _ = self.inotify.rm_watch(watch);
+        }
+    }
+}
+
+impl Drop for Near {
+    fn drop(&mut self) {
+        let _ = rustix::io::write(&self.end, &1u64.to_ne_bytes());
+    }
+}
+
+/// The thread of a [`Near`].
+struct Reader {
+    inotify: Arc<Inotify>,
+    places: Arc<Mutex<Places>>,
+    end: Arc<OwnedFd>,
+    shared: Arc<Shared>,
+    relevant: &'static [&'static str],
+}
+
+impl Reader {
+    fn run(&self) {
+        loop {
+            let mut polled = [
+                PollFd::from_borrowed_fd(self.inotify.as_fd(), PollFlags::IN),
+                PollFd::from_borrowed_fd(self.end.as_fd(), PollFlags::IN),
+            ];
+            if poll(&mut polled, None).is_err() {
+                continue;
+            }
+            if !polled[1].revents().is_empty() {
+                return;
+            }
+            let Ok(events) = self.inotify.read_events() else { continue };
+            let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+            for event in events {
+                if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
+                    self.shared.hint(Hints::all);
+                    continue;
+                }
+                let Some(place) = places.by_watch.get(&event.wd) else { continue };
+                let counts = |name: &OsString| self.relevant.iter().any(|other| name == *other);
+                match (place, event.name) {
+                    (Place::Home(name, _), _) => self.shared.hint(|hints| {
+                        hints.homes.insert(name.clone());
+                    }),
+                    (Place::Module(path), Some(name)) if name == file::SUPERVISE => {
+                        let gone = event.mask.intersects(AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_FROM);
+                        let below = path.strip_prefix(&self.shared.root).ok();
+                        let module = below.and_then(|path| ModuleName::new(path.as_os_str().as_bytes()).ok());
+                        if gone && let Some(module) = module {
+                            self.shared.hint(|hints| {
+                                hints.homes.insert(module);
+                            });
+                        }
+                    }
+                    (Place::Module(_), Some(name)) if !counts(&name) => {}
+                    (Place::Module(path) | Place::Incomplete(path) | Place::Group(path), name) => {
+                        let path = name.map_or_else(|| path.clone(), |name| path.join(name));
+                        self.shared.hint(|hints| self.shared.changed(hints, &path, false));
+                    }
+                }
+            }
+        }
     }
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::harness::{
-    NOTING, SLEEPER, Tree, alive, arguments, descriptors, environment, eventually, process_field, ran, stat, stays,
-    text, wait_for, zombies,
+    AS_NOBODY, NOTING, SLEEPER, Tree, alive, arguments, descriptors, environment, eventually, is_root, process_field,
+    program, ran, stat, stays, text, wait_for, zombies,
 };
 
 /// Waits until the module's program has been executed, and is no longer the shell of `run`.
@@ -142,6 +142,22 @@ fn its_limits_are_those_that_svtree_was_started_with() {
     for name in ["Max open files", "Max core file size", "Max stack size", "Max processes", "Max locked memory"] {
         assert_eq!(line(&mine, name), line(&before, name));
     }
+}
+
+#[test]
+fn a_limit_that_was_lowered_meanwhile_keeps_nothing_from_starting() {
+    let (Some(tree), Some(prlimit)) = (Tree::new().for_nobody(), program("prlimit")) else { return };
+    tree.sleeper("web");
+    tree.start();
+    let pid = tree.up("web");
+    let svtree = tree.pid_of_svtree().to_string();
+    // By the user whose process it is: nobody else may.
+    let user = if is_root() { AS_NOBODY.as_slice() } else { &[] };
+    let lower = [prlimit.as_os_str(), "--pid".as_ref(), svtree.as_ref(), "--nofile=512:512".as_ref()];
+    tree.ran(user.iter().map(AsRef::as_ref).chain(lower)).ok();
+    tree.letter("web", "k");
+    tree.up_again("web", pid);
+    tree.becomes("web", "up");
 }
 
 #[test]

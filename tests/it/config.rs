@@ -264,6 +264,26 @@ fn what_cannot_be_executed_is_a_reason_and_starts_when_it_is_mended() {
 }
 
 #[test]
+fn a_half_written_service_toml_is_not_used_after_an_r_that_found_nothing_new() {
+    let tree = Tree::new().options(["--log", "none", "--settle", "1s"]);
+    let quick = "[restart]\ndelay = '1ms'\n";
+    // What stands in between means `./run`.
+    let entry = tree.service("web").run(NOTING).toml(&format!("command = 'sleep 1000'\n{quick}")).moved_in();
+    tree.start();
+    runs(&tree, "web", &["sleep", "1000"]);
+    tree.letter("web", "r");
+    eventually("r to be obeyed", || text(&tree.home("web").join("supervise.log")).contains("command r"));
+    let toml = entry.join("service.toml");
+    write(&toml, "", 0o644);
+    stays(Duration::from_millis(30), "it runs", || tree.pid("web").is_some());
+    tree.letter("web", "k");
+    stays(Duration::from_millis(100), "not used", || tree.notes("web").is_empty());
+    write(&toml, &format!("command = 'sleep 999'\n{quick}"), 0o644);
+    runs(&tree, "web", &["sleep", "999"]);
+    assert_eq!(tree.notes("web"), [""; 0]);
+}
+
+#[test]
 fn a_start_that_fails_again_and_again_is_told_when_it_begins_and_when_it_ends() {
     let tree = Tree::running();
     let entry = tree.service("web").toml("command = './missing'\n[restart]\ndelay = '100ms'").moved_in();

@@ -6,9 +6,29 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::harness::{
-    DEAF, NOTING, ONE_COPY, SLEEPER, Tree, alive, arguments, eventually, remove, replace, signal_pid, spawn, stays,
-    text, walk, write, zombies,
+    DEAF, NOTING, ONE_COPY, SLEEPER, Tree, alive, arguments, eventually, process_state, remove, replace, signal_pid,
+    spawn, stays, text, wait_for, walk, write, zombies,
 };
+
+/// As [`ONE_COPY`], but the lock is with a child that it leaves behind, whose pid is in the notes `left`.
+const LEAVING: &str = "#!/bin/sh
+exec 9>> \"$SVTREE_IT/notes/web.lock\"
+flock -n 9 || echo $$ >> \"$SVTREE_IT/notes/twice\"
+sleep 1000 &
+echo $! >> \"$SVTREE_IT/notes/left\"
+wait
+";
+
+/// Its first thread ends, and another one lives on.
+const LEADERLESS: &str = "#include <pthread.h>
+#include <unistd.h>
+static void *live(void *unused) { for (;;) pause(); return unused; }
+int main(void) {
+    pthread_t thread;
+    if (pthread_create(&thread, 0, live, 0)) return 1;
+    pthread_exit(0);
+}
+";
 
 #[test]
 fn the_programs_run_on_and_are_taken_over_with_the_same_pids() {
@@ -127,6 +147,66 @@ fn what_died_meanwhile_is_started_once() {
     eventually("a second start", || tree.notes("web").len() == 2);
     stays(Duration::from_millis(300), "no third", || tree.notes("web").len() == 2);
     eventually("its exit to be told", || tree.state("web")["exits"][0]["pid"] == pid);
+}
+
+#[test]
+fn what_a_program_left_that_died_meanwhile_is_ended_before_the_next_start() {
+    let tree = Tree::running();
+    tree.service("web").run(LEAVING).moved_in();
+    let pid = tree.up("web");
+    let left = tree.noted_pids("left", 1)[0];
+    tree.kill_svtree();
+    signal_pid(pid, Signal::KILL);
+    eventually("its end", || !alive(pid));
+    assert!(alive(left), "it left something");
+    tree.start();
+    tree.up_again("web", pid);
+    let second = tree.noted_pids("left", 2)[1];
+    assert!(!alive(left) && alive(second));
+    assert_eq!(tree.notes("twice"), [""; 0]);
+    assert_eq!(tree.stop().code(), Some(0));
+    assert!(!alive(second));
+}
+
+#[test]
+fn a_sweep_that_was_going_on_goes_on() {
+    let tree = Tree::running();
+    let script = "#!/bin/sh\nsh -c 'trap \"\" TERM; echo $$ >> \"$SVTREE_IT/notes/web\"; exec sleep 1000' &\n\
+        exec sleep 1000\n";
+    tree.service("web").run(script).toml("[stop]\ntimeout = '2s'").moved_in();
+    let pid = tree.up("web");
+    let left = tree.noted_pids("web", 1)[0];
+    tree.letter("web", "d");
+    eventually("the program itself to end", || !alive(pid));
+    tree.becomes("web", "stopping");
+    tree.kill_svtree();
+    tree.start();
+    tree.becomes("web", "down");
+    assert!(!alive(left), "nothing is left when it is down");
+    assert_eq!(tree.state("web")["want"], "down");
+    assert_eq!(tree.notes("web").len(), 1, "not started again");
+}
+
+#[test]
+fn a_program_whose_first_thread_has_ended_is_taken_over() {
+    let tree = Tree::running();
+    let Some(leaderless) = tree.compiled("leaderless", LEADERLESS) else { return };
+    let script = ONE_COPY.replace("exec sleep 1000", &format!("exec '{}'", leaderless.display()));
+    tree.service("web").run(&script).moved_in();
+    let pid = wait_for("its first thread to end", || {
+        let pid = tree.pid("web")?;
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.count();
+        (process_state(pid) == Some('Z') && threads == 2).then_some(pid)
+    });
+    eventually("the record", || tree.state("web")["pid"] == pid);
+    tree.kill_svtree();
+    tree.start();
+    eventually("it to be taken over", || tree.state("web")["adopted"] == true);
+    stays(Duration::from_millis(1300), "the same one", || tree.pid("web") == Some(pid));
+    assert_eq!(tree.notes("web"), [pid.to_string()]);
+    assert_eq!(tree.stop().code(), Some(0));
+    // What the harness looks for is the environment, which went with the first thread; the lock is with the last.
+    assert_eq!(tree.ran(["flock", "-n", "notes/web.lock", "true"]).code, Some(0), "it has ended");
 }
 
 #[test]

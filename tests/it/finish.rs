@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::harness::{NOTING, SLEEPER, Tree, eventually, stays, text};
+use crate::harness::{NOTING, ONE_COPY, SLEEPER, Tree, alive, eventually, stays, text};
 
 /// Notes its arguments in `finish`.
 const FINISH: &str = "#!/bin/sh\necho \"$# $*\" >> \"$SVTREE_IT/notes/finish\"\n";
@@ -101,4 +101,26 @@ fn a_finish_that_hangs_can_be_ended_by_quit() {
     eventually("finish to hang", || !tree.notes("finish").is_empty());
     tree.signal_svtree(rustix::process::Signal::QUIT);
     assert_eq!(tree.ended().code(), Some(0));
+}
+
+#[test]
+fn the_program_never_runs_beside_a_finish_that_was_taken_over() {
+    let tree = Tree::running();
+    let finish = "#!/bin/sh\nexec 9>> \"$SVTREE_IT/notes/web.lock\"\n\
+        flock -n 9 || echo finish >> \"$SVTREE_IT/notes/twice\"\n\
+        echo $$ >> \"$SVTREE_IT/notes/finish\"\nexec sleep 2\n";
+    tree.service("web").run(ONE_COPY).toml("[restart]\ndelay = '10ms'").script("finish", finish).moved_in();
+    let pid = tree.up("web");
+    tree.noted_pids("web", 1);
+    tree.letter("web", "k");
+    tree.becomes("web", "finishing");
+    let finish = tree.noted_pids("finish", 1)[0];
+    tree.kill_svtree();
+    assert!(alive(finish));
+    tree.start();
+    tree.up_again("web", pid);
+    tree.noted_pids("web", 2);
+    assert!(!alive(finish));
+    assert_eq!(tree.notes("twice"), [""; 0]);
+    assert_eq!(tree.notes("finish").len(), 1, "it ran once for one end");
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::harness::{NOTING, SLEEPER, Tree, alive, environment, eventually, remove, stays, write};
+use crate::harness::{NOTING, ONE_COPY, SLEEPER, Tree, alive, environment, eventually, remove, replace, stays, write};
 
 #[test]
 fn the_modules_of_a_group_are_called_by_both_names() {
@@ -102,4 +102,36 @@ fn dot_names_in_a_group_are_passed_over() {
     tree.service("shop").file("group.toml", "").script(".git/run", NOTING).script("web/run", SLEEPER).moved_in();
     tree.up("shop/web");
     stays(Duration::from_millis(300), "only web", || !tree.home("shop/.git").exists());
+}
+
+#[test]
+fn modules_of_a_group_may_be_called_as_files_of_svtree_are() {
+    let tree = Tree::running();
+    let names = ["shop/status", "shop/lock", "shop/state.json", "shop/status.displaced.1"];
+    let mut shop = tree.service("shop").file("group.toml", "");
+    for name in names {
+        shop = shop.script(&format!("{}/run", &name["shop/".len()..]), ONE_COPY);
+    }
+    // They note themselves by their whole names.
+    fs::create_dir(tree.path("notes/shop")).expect("mkdir");
+    let entry = shop.moved_in();
+    let pids = names.map(|name| tree.up(name));
+    names.iter().for_each(|name| tree.becomes(name, "up"));
+    replace(&entry.join("group.toml"), "bad = 1", 0o644);
+    eventually("the mistake", || tree.told("shop").contains("bad"));
+    tree.kill_svtree();
+    tree.start();
+    eventually("the mistake again", || tree.stderr().matches("bad").count() > 1);
+    assert!(pids.into_iter().all(alive));
+    tree.kill_svtree();
+    replace(&entry.join("group.toml"), "", 0o644);
+    tree.start();
+    for (name, pid) in names.into_iter().zip(pids) {
+        eventually(format!("{name} to be taken over"), || tree.state(name)["adopted"] == true);
+        assert_eq!(tree.pid(name), Some(pid));
+        assert_eq!(tree.notes(name), [pid.to_string()]);
+    }
+    assert_eq!(tree.notes("twice"), [""; 0]);
+    tree.svtree(["down", "shop/*", "--wait", "15"]).ok();
+    assert!(!pids.into_iter().any(alive));
 }

@@ -26,7 +26,8 @@ use tempfile::TempDir;
 pub use commands::{Ran, append, chmod, ran, replace, spawn, text, walk, write, write_fifo};
 pub use machine::{AS_NOBODY, executable, is_root, missing, program, skip};
 pub use processes::{
-    alive, arguments, children, descriptors, environment, process_field, process_state, signal_pid, stat, zombies,
+    alive, arguments, children, descriptors, environment, limit_descriptors, process_field, process_state, signal_pid,
+    stat, ticks, zombies,
 };
 pub use service::{CRASHING, DEAF, NOTING, ONE_COPY, SLEEPER, Service};
 
@@ -257,6 +258,24 @@ impl Tree {
         text(&self.path("notes").join(name)).lines().map(str::to_owned).collect()
     }
 
+    /// The pids that programs left in the notes of this name, once there are so many.
+    #[track_caller]
+    pub fn noted_pids(&self, name: &str, count: usize) -> Vec<i32> {
+        eventually(format!("{count} pids in {name}"), || self.notes(name).len() == count);
+        self.notes(name).iter().map(|line| line.parse().expect("a pid")).collect()
+    }
+
+    /// A program in C, compiled beside the tree: for what no shell can do. `None`, with a line that says why, where there
+    /// is no compiler.
+    pub fn compiled(&self, name: &str, source: &str) -> Option<PathBuf> {
+        program("cc")?;
+        let path = self.path("elsewhere").join(name);
+        let text = path.with_extension("c");
+        write(&text, source, 0o644);
+        self.ran(["cc".as_ref(), "-pthread".as_ref(), "-o".as_ref(), path.as_os_str(), text.as_os_str()]).ok();
+        Some(path)
+    }
+
     /// A service directory, prepared beside the tree.
     pub fn service(&self, name: impl AsRef<OsStr>) -> Service<'_> {
         let number = self.prepared.get();
@@ -393,7 +412,7 @@ impl Tree {
         eprintln!("--- svtree's standard error\n{}", self.stderr());
         for path in walk(&self.path("status")) {
             let name = path.file_name().unwrap_or_default();
-            if name == "state.json" || name == "supervise.log.wf" {
+            if (name == "state.json" || name == "supervise.log.wf") && path.is_file() {
                 eprintln!("--- {}\n{}", path.display(), text(&path));
             }
         }

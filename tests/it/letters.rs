@@ -1,10 +1,11 @@
 //! Section: the letters of `svcontrol`, one by one and in rows.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    CRASHING, DEAF, NOTING, SLEEPER, SVTREE, Tree, alive, eventually, process_state, ran, replace, stays, text, within,
-    write_fifo, zombies,
+    CRASHING, DEAF, NOTING, ONE_COPY, SLEEPER, SVTREE, Tree, alive, append, eventually, process_state, ran, replace,
+    stays, text, within, write_fifo, zombies,
 };
 
 /// Notes each signal by its name and goes on, as only KILL can end it; and notes `ready` once it listens.
@@ -67,6 +68,19 @@ fn o_starts_and_does_not_restart() {
 }
 
 #[test]
+fn o_and_u_start_what_is_down_also_directly_after_an_edit_of_its_run() {
+    let tree = Tree::running();
+    for (name, verb) in [("first", "once"), ("second", "up")] {
+        let entry = tree.service(name).run(NOTING).file("down", "").moved_in();
+        tree.becomes(name, "down");
+        append(&entry.join("run"), "# x\n");
+        tree.svtree([verb, name]).ok();
+        tree.up(name);
+        tree.noted_pids(name, 1);
+    }
+}
+
+#[test]
 fn o_on_what_runs_lets_it_run_to_its_end() {
     let tree = Tree::running();
     tree.sleeper("web");
@@ -94,6 +108,7 @@ fn a_thousand_times_o_is_a_thousand_exits_and_no_zombie() {
     }
     assert_eq!(tree.state("web")["exits"].as_array().map(Vec::len), Some(20));
     assert_eq!(tree.state("web")["restarts"], 999);
+    assert_eq!(tree.state("web")["exits_total"], 1000);
     assert_eq!(zombies(tree.pid_of_svtree()), [0; 0]);
 }
 
@@ -150,6 +165,21 @@ fn what_left_by_x_is_back_when_its_directory_is_dropped_again() {
     eventually("its supervise to end", || tree.called("svok", ["web"]).code == Some(100));
     tree.service("web").run(SLEEPER).moved_in();
     tree.up_again("web", pid);
+}
+
+#[test]
+fn what_left_by_x_is_back_when_its_directory_is_moved_out_and_in_at_once() {
+    let tree = Tree::running();
+    let entry = tree.service("web").run(ONE_COPY).moved_in();
+    let mut pid = tree.up("web");
+    for _ in 0..10 {
+        tree.letter("web", "dx");
+        eventually("its supervise to end", || tree.called("svok", ["web"]).code == Some(100));
+        let away = tree.move_out("web");
+        fs::rename(away, &entry).expect("moved in");
+        pid = tree.up_again("web", pid);
+    }
+    assert_eq!(tree.notes("twice"), [""; 0]);
 }
 
 #[test]
@@ -232,7 +262,7 @@ fn d_u_d_u_in_the_pause_before_a_restart_ends_up() {
     let crash_first = NOTING.replace("exec", "[ -e \"$SVTREE_IT/notes/calm\" ] || exit 1\nexec");
     tree.service("web").run(&crash_first).moved_in();
     tree.becomes("web", "waiting");
-    std::fs::write(tree.path("notes/calm"), "").expect("written");
+    fs::write(tree.path("notes/calm"), "").expect("written");
     for letter in ["d", "u", "d", "u"] {
         tree.letter("web", letter);
     }

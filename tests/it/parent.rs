@@ -1,14 +1,16 @@
 //! Section: svscan itself: its signals, its lock, its end, and a services directory that goes missing.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, Signal};
 
 use crate::harness::{
-    DEAF, NOTING, SLEEPER, SVTREE, Tree, alive, children, chmod, eventually, ran, remove, signal_pid, skip, spawn,
-    stat, stays, text, within,
+    DEAF, NOTING, SLEEPER, SVTREE, Tree, alive, children, chmod, eventually, process_field, process_state, ran, remove,
+    signal_pid, skip, spawn, stays, text, ticks, within, write,
 };
 
 /// What is left of the modules in the status root.
@@ -286,6 +288,37 @@ fn the_status_root_is_made_when_it_is_missing() {
 }
 
 #[test]
+fn a_status_root_that_was_named_by_mistake_keeps_what_is_not_svtrees() {
+    let tree = Tree::new();
+    let foreign = [
+        ("lib/dpkg/status", "precious"),
+        ("lib/dpkg/lock", ""),
+        ("app/state.json", r#"{"version": 3, "items": []}"#),
+        ("app/control", "a letter to nobody"),
+        ("other/state.json", r#"{"name": "of another"}"#),
+        ("other/supervise.log", "a log"),
+        ("deep/er/state.json", "no json"),
+        ("deep/er/svcontrol", "no pipe"),
+        ("status", "a file"),
+        ("lock", "a file"),
+    ];
+    for (path, contents) in foreign {
+        write(&tree.home(path), contents, 0o644);
+    }
+    tree.sleeper("web");
+    for _ in 0..2 {
+        tree.start();
+        tree.up("web");
+        assert_eq!(tree.stop().code(), Some(0));
+        assert!(!tree.home("web").exists());
+        for (path, contents) in foreign {
+            assert!(tree.home(path).is_file(), "{path}");
+            assert_eq!(text(&tree.home(path)), contents, "{path}");
+        }
+    }
+}
+
+#[test]
 fn it_reaps_whatever_else_it_is_given() {
     let tree = Tree::new().through(["sh", "-c", "for i in 1 2 3 4 5; do sleep 0.2 & done; exec \"$0\" \"$@\""]);
     tree.sleeper("web");
@@ -306,16 +339,46 @@ fn idle_it_uses_no_processor() {
         tree.up(name);
     }
     let pid = tree.pid_of_svtree();
-    let ticks = || -> u64 {
-        let fields = stat(pid).expect("svtree runs");
-        fields[11..13].iter().map(|field| field.parse::<u64>().expect("ticks")).sum()
-    };
     // The files that came with the start settle first.
     stays(Duration::from_millis(500), "it runs", || tree.is_running());
-    let before = ticks();
+    let before = ticks(pid);
     stays(Duration::from_secs(3), "it runs", || tree.is_running());
     // 100 ticks a second: 2 % of a core.
-    assert!(ticks() - before <= 6, "{} ticks in 3 s", ticks() - before);
+    let used = ticks(pid) - before;
+    assert!(used <= 6, "{used} ticks in 3 s");
+}
+
+#[test]
+fn a_dead_program_that_a_tracer_holds_costs_no_processor() {
+    let tree = Tree::running();
+    let source = "#include <stdlib.h>\n#include <sys/ptrace.h>\n#include <unistd.h>\n\
+        int main(int count, char **words) {\n\
+            return count < 2 || ptrace(PTRACE_SEIZE, atoi(words[1]), 0, 0) ? 1 : pause();\n\
+        }\n";
+    let Some(tracer) = tree.compiled("tracer", source) else { return };
+    tree.sleeper("web");
+    let pid = tree.up("web");
+    let mut tracer = spawn(tree.command([tracer]).arg(pid.to_string())).expect("a tracer");
+    let id = tracer.id().to_string();
+    let mut refused = false;
+    eventually("the tracer", || {
+        refused = tracer.try_wait().expect("wait").is_some();
+        refused || process_field(pid, "TracerPid") == id
+    });
+    if refused {
+        return skip("nothing can be traced here");
+    }
+    signal_pid(pid, Signal::KILL);
+    eventually("its end", || process_state(pid) == Some('Z'));
+    let svtree = tree.pid_of_svtree();
+    let before = ticks(svtree);
+    stays(Duration::from_secs(1), "it is held", || process_state(pid) == Some('Z'));
+    let used = ticks(svtree) - before;
+    assert!(used < 20, "{used} ticks in a second");
+    tracer.kill().expect("kill");
+    tracer.wait().expect("wait");
+    tree.up_again("web", pid);
+    eventually("its end to be told", || tree.state("web")["exits"][0]["signal"] == 9);
 }
 
 #[test]
@@ -336,25 +399,63 @@ fn with_too_few_descriptors_it_runs_what_it_can_and_recovers() {
     eventually("all to run", || names.iter().all(|name| tree.pid(name).is_some()));
 }
 
+/// A stranger that holds the lock of a module.
+struct Holder(Child);
+
+impl Holder {
+    fn new(tree: &Tree, name: &str) -> Holder {
+        fs::create_dir(tree.home(name)).expect("mkdir");
+        let lock = tree.home(name).join("lock");
+        fs::write(&lock, "").expect("written");
+        let words = ["flock".as_ref(), lock.as_os_str(), "sleep".as_ref(), "1000".as_ref()];
+        let holder = spawn(&mut tree.command(words)).expect("flock");
+        let attempt = || tree.ran(["flock".as_ref(), "-n".as_ref(), lock.as_os_str(), "true".as_ref()]);
+        eventually("the lock to be held", || attempt().code == Some(1));
+        Holder(holder)
+    }
+
+    fn lets_go(mut self) {
+        for child in children(self.0.id().cast_signed()) {
+            signal_pid(child, Signal::KILL);
+        }
+        self.0.wait().expect("flock ends");
+    }
+}
+
 #[test]
 fn one_lock_held_by_a_stranger_keeps_only_its_module_from_starting() {
     let tree = Tree::new();
-    fs::create_dir(tree.home("taken")).expect("mkdir");
-    fs::write(tree.home("taken").join("lock"), "").expect("written");
-    let mut holder = tree.command(["flock", "status/taken/lock", "sleep", "1000"]);
-    let mut holder = spawn(&mut holder).expect("flock");
-    eventually("the lock to be held", || tree.ran(["flock", "-n", "status/taken/lock", "true"]).code == Some(1));
+    let holder = Holder::new(&tree, "taken");
     tree.sleeper("taken");
     tree.sleeper("web");
     tree.start();
     tree.up("web");
     eventually("it to be named", || tree.told("taken").contains("lock"));
     assert_eq!(tree.pid("taken"), None);
-    for child in children(holder.id().cast_signed()) {
-        signal_pid(child, Signal::KILL);
-    }
-    holder.wait().expect("flock ends");
+    holder.lets_go();
     tree.up("taken");
+}
+
+#[test]
+fn a_lock_held_by_a_stranger_stays_where_it_is_also_when_its_module_goes_or_svtree_ends() {
+    let tree = Tree::new();
+    let holders = ["gone", "taken"].map(|name| Holder::new(&tree, name));
+    let inode = |name: &str| tree.home(name).join("lock").metadata().map(|lock| lock.ino()).ok();
+    let before = ["gone", "taken"].map(inode);
+    let gone = tree.sleeper("gone");
+    tree.sleeper("taken");
+    tree.sleeper("web");
+    tree.start();
+    tree.up("web");
+    for name in ["gone", "taken"] {
+        eventually(format!("{name} to be named"), || tree.stderr().contains(&format!("status/{name}/lock")));
+    }
+    remove(&gone);
+    remove(&tree.entry("web"));
+    tree.goes("web");
+    assert_eq!(tree.stop().code(), Some(0));
+    assert_eq!(["gone", "taken"].map(inode), before);
+    holders.into_iter().for_each(Holder::lets_go);
 }
 
 #[test]
@@ -364,6 +465,27 @@ fn errors_are_one_line_that_begins_with_the_program() {
     tree.becomes("wrong", "rejected");
     within(Duration::from_secs(5), "one line", || tree.stderr().lines().count() == 1);
     assert!(tree.stderr().starts_with("svtree: "), "{}", tree.stderr());
+}
+
+#[test]
+fn no_name_forges_a_line() {
+    let tree = Tree::running();
+    let rejected = "a\nsvtree: forged \u{1b}[31m";
+    let missing = "b\nsvtree: forged \u{1b}[31m";
+    tree.service(rejected).run(NOTING).file("group.toml", "").moved_in();
+    tree.service(missing).toml("command = './nosuch'").moved_in();
+    tree.becomes(rejected, "rejected");
+    tree.becomes(missing, "waiting");
+    eventually("a line", || tree.stderr().contains("group.toml"));
+    tree.signal_svtree(Signal::USR1);
+    eventually("all it knows", || tree.stderr().matches("forged").count() > 2);
+    let table = tree.svtree(["status"]).ok();
+    let told = tree.called("svstat", [tree.home(missing)]).ok();
+    for text in [tree.stderr(), table, tree.told(missing)] {
+        assert!(!text.lines().any(|line| line.starts_with("svtree: forged")), "{text}");
+        assert!(!text.chars().any(|char| char.is_control() && char != '\n'), "{text:?}");
+    }
+    assert!(told.contains("forged"), "{told}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    AS_NOBODY, DEAF, SLEEPER, Tree, chmod, eventually, is_root, program, replace, skip, stays, text, write,
+    AS_NOBODY, DEAF, NOTING, SLEEPER, Tree, chmod, eventually, is_root, program, replace, skip, stays, text, write,
 };
 
 /// Notes its pid and ends at once, a hundred times a second.
@@ -280,6 +280,82 @@ fn whatever_stands_at_the_place_of_its_files_is_replaced() {
     tree.becomes("web", "up");
     tree.letter("web", "k");
     tree.up_again("web", pid);
+}
+
+#[test]
+fn a_fifo_at_the_place_of_a_file_is_replaced_and_never_put_there() {
+    let tree = Tree::new();
+    let dir = tree.service("web").run(SLEEPER).dir();
+    let (home, view) = (tree.home("web"), dir.join("supervise"));
+    let logs = ["supervise.log", "supervise.log.wf"].map(|name| home.join(name));
+    let new = [home.join("status.new"), home.join("state.json.new"), view.join("status.new"), view.join("stat.new")];
+    fs::create_dir(&home).expect("mkdir");
+    fs::create_dir(&view).expect("mkdir");
+    for fifo in logs.iter().chain(&new) {
+        tree.ran(["mkfifo".as_ref(), fifo.as_os_str()]).ok();
+    }
+    // Each has a reader, so that no write to it fails.
+    let open = |fifo| fs::OpenOptions::new().read(true).write(true).open(fifo).expect("both ends");
+    let _readers: Vec<_> = logs.iter().chain(&new).map(open).collect();
+    fs::rename(&dir, tree.entry("web")).expect("moved in");
+    tree.start();
+    let view = tree.entry("web/supervise");
+    let homes = ["status", "state.json", "supervise.log", "supervise.log.wf"].map(|name| home.join(name));
+    // Before anything is read: to read a FIFO may take for ever.
+    for path in homes.into_iter().chain(["status", "stat", "pid"].map(|name| view.join(name))) {
+        let is_file = || path.symlink_metadata().is_ok_and(|found| found.is_file());
+        eventually(format!("{} to be a file", path.display()), is_file);
+    }
+    tree.up("web");
+    tree.becomes("web", "up");
+    eventually("the view", || tree.view("web")[19] == 1);
+}
+
+#[test]
+fn what_was_put_aside_before_is_in_nobodys_way() {
+    let tree = Tree::new();
+    let home = tree.home("web");
+    for name in ["svcontrol", "status", "lock"] {
+        write(&home.join(name).join("within"), "a directory", 0o644);
+        write(&home.join(format!("{name}.displaced")).join("within"), "another", 0o644);
+    }
+    tree.sleeper("web");
+    tree.start();
+    let pid = tree.up("web");
+    tree.letter("web", "k");
+    tree.up_again("web", pid);
+}
+
+#[test]
+fn on_a_full_disk_of_services_the_status_is_true() {
+    let tree = Tree::new();
+    let dir = tree.service("web").run(NOTING).dir();
+    // A mount of its own, which nobody else sees, and which goes with it.
+    let mount = "mount -t tmpfs -o size=64k,nr_inodes=30 none services && cp -r \"$0\" services/web && exec \"$@\"";
+    let unshare = ["unshare", "-m", "sh", "-c", mount].map(Into::into).into_iter().chain([dir.into_os_string()]);
+    let unshare: Vec<std::ffi::OsString> = unshare.collect();
+    if !is_root() || tree.ran(unshare.iter().cloned().chain(["true".into()])).code != Some(0) {
+        return skip("nothing can be mounted here");
+    }
+    let tree = tree.through(unshare);
+    tree.start();
+    let pid = tree.up("web");
+    tree.becomes("web", "up");
+    eventually("it to have noted itself", || !tree.notes("web").is_empty());
+    let root = Path::new("/proc").join(tree.pid_of_svtree().to_string()).join("root");
+    let services = root.join(tree.path("services").strip_prefix("/").expect("an absolute path"));
+    assert!(services.join("web/run").exists() && !tree.entry("web").exists(), "it is mounted");
+    assert!(fs::write(services.join("fill"), vec![0; 1 << 17]).is_err());
+    assert!((0..100).any(|number| fs::write(services.join(number.to_string()), "").is_err()), "it is full");
+    tree.letter("web", "k");
+    let next = tree.up_again("web", pid);
+    eventually("the exit to be told", || tree.state("web")["exits"][0]["pid"] == pid);
+    let state = tree.state("web");
+    assert!(state["state"] == "up" && state["restarts"] == 1 && state["pid"] == next, "{state}");
+    assert_eq!(tree.pid("web"), Some(next));
+    tree.letter("web", "d");
+    tree.becomes("web", "down");
+    assert_eq!(tree.pid("web"), None);
 }
 
 #[test]

@@ -4,13 +4,9 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::harness::{DEAF, SLEEPER, Tree, alive, eventually, process_state, signal_pid, stays};
-
-/// Pids that a program noted under this name.
-fn noted(tree: &Tree, name: &str, count: usize) -> Vec<i32> {
-    eventually(format!("{count} pids in {name}"), || tree.notes(name).len() == count);
-    tree.notes(name).iter().map(|line| line.parse().expect("a pid")).collect()
-}
+use crate::harness::{
+    DEAF, ONE_COPY, SLEEPER, Tree, alive, descriptors, eventually, limit_descriptors, process_state, signal_pid, stays,
+};
 
 #[test]
 fn d_sends_term_then_cont() {
@@ -98,7 +94,7 @@ fn nothing_of_a_pipeline_is_left_when_it_is_down() {
         sh -c 'echo $$ >> \"$SVTREE_IT/notes/web\"; trap \"\" TERM; cat' &\nwait\n";
     tree.service("web").run(script).toml("[stop]\ntimeout = '500ms'").moved_in();
     tree.up("web");
-    let pids = noted(&tree, "web", 2);
+    let pids = tree.noted_pids("web", 2);
     tree.letter("web", "d");
     tree.becomes("web", "down");
     assert!(!pids.into_iter().any(alive), "none is left");
@@ -111,7 +107,7 @@ fn what_ignores_term_beside_a_program_that_ended_is_killed_after_the_timeout() {
         "#!/bin/sh\nsh -c 'trap \"\" TERM; echo $$ >> \"$SVTREE_IT/notes/web\"; sleep 1000' &\nexec sleep 1000\n";
     tree.service("web").run(script).toml("[stop]\ntimeout = '700ms'").moved_in();
     let pid = tree.up("web");
-    let left = noted(&tree, "web", 1);
+    let left = tree.noted_pids("web", 1);
     tree.letter("web", "d");
     eventually("the program itself to end", || !alive(pid));
     tree.becomes("web", "down");
@@ -125,7 +121,7 @@ fn what_a_program_left_in_its_session_is_ended_before_a_restart() {
     tree.service("web").run(script).toml("[restart]\ndelay = '10ms'").moved_in();
     let mut pid = tree.up("web");
     for round in 1..=5 {
-        let left = noted(&tree, "web", round);
+        let left = tree.noted_pids("web", round);
         tree.letter("web", "k");
         pid = tree.up_again("web", pid);
         assert!(!alive(left[round - 1]), "round {round}");
@@ -139,7 +135,7 @@ fn a_process_in_another_group_of_the_session_ends_with_it() {
     let script = "#!/bin/sh\nset -m 2>/dev/null\nsleep 1000 &\necho $! >> \"$SVTREE_IT/notes/web\"\nwait\n";
     tree.service("web").run(script).moved_in();
     tree.up("web");
-    let left = noted(&tree, "web", 1);
+    let left = tree.noted_pids("web", 1);
     tree.letter("web", "d");
     tree.becomes("web", "down");
     assert!(!alive(left[0]));
@@ -151,7 +147,7 @@ fn scope_main_leaves_what_the_program_started() {
     let script = "#!/bin/sh\nsleep 1000 &\necho $! >> \"$SVTREE_IT/notes/web\"\nexec sleep 1000\n";
     tree.service("web").run(script).toml("[stop]\nscope = 'main'").moved_in();
     tree.up("web");
-    let left = noted(&tree, "web", 1);
+    let left = tree.noted_pids("web", 1);
     tree.letter("web", "d");
     tree.becomes("web", "down");
     stays(Duration::from_millis(300), "it is left", || alive(left[0]));
@@ -166,7 +162,7 @@ fn k_and_t_reach_the_program_alone() {
         echo ready >> \"$SVTREE_IT/notes/term\"\nwhile kill -0 $!; do wait $!; done\n";
     tree.service("web").run(script).toml("[stop]\ntimeout = '200ms'").moved_in();
     tree.up("web");
-    let beside = noted(&tree, "web", 1);
+    let beside = tree.noted_pids("web", 1);
     eventually("its trap to be set", || tree.notes("term") == ["ready"]);
     tree.letter("web", "t");
     eventually("the program to have had it", || tree.notes("term") == ["ready", "term"]);
@@ -213,4 +209,27 @@ fn a_sleeper_dies_at_once() {
     tree.letter("web", "d");
     tree.becomes("web", "down");
     assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+}
+
+#[test]
+fn while_what_a_program_left_cannot_be_looked_for_it_is_not_started_again() {
+    let tree = Tree::running();
+    // The lock is with the child that is left.
+    let script = ONE_COPY.replace("exec sleep 1000", "sleep 1000 &\nwait");
+    tree.service("web").run(&script).toml("[restart]\ndelay = '10ms'").moved_in();
+    let pid = tree.up("web");
+    tree.noted_pids("web", 1);
+    tree.becomes("web", "up");
+    // No directory can be opened any more; what is open stays open.
+    let svtree = tree.pid_of_svtree();
+    let open = descriptors(svtree);
+    let free = (0..i32::MAX).find(|number| !open.contains(number)).expect("a number");
+    let before = limit_descriptors(svtree, u64::from(free.cast_unsigned()));
+    signal_pid(pid, Signal::KILL);
+    stays(Duration::from_millis(1500), "no second copy", || tree.notes("twice").is_empty());
+    limit_descriptors(svtree, before);
+    tree.up_again("web", pid);
+    tree.noted_pids("web", 2);
+    assert_eq!(tree.notes("twice"), [""; 0]);
+    eventually("nothing of the first to be left", || tree.processes().len() == 3);
 }

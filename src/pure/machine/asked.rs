@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Action, Machine, Phase};
 use crate::pure::command::Command;
-use crate::pure::exit::Signal;
+use crate::pure::exit::{Pid, Signal};
 use crate::pure::status::Want;
 use crate::pure::time::Stamp;
 
@@ -59,27 +59,52 @@ impl Machine {
 
     /// Tells the program to end. One that is told again keeps its deadline.
     pub(super) fn stop(&mut self, now: Stamp, timeout: Option<Duration>, actions: &mut Vec<Action>) {
-        let (pid, kill_at) = match self.phase {
-            Phase::Up { pid, .. } => (pid, timeout.map(|timeout| now.moment.plus(timeout))),
-            Phase::Stopping { pid, kill_at, .. } => (pid, kill_at),
+        let (pid, paused, kill_at) = match self.phase {
+            Phase::Up { pid, paused } => (pid, paused, timeout.map(|timeout| now.moment.plus(timeout))),
+            Phase::Stopping { pid, paused, kill_at, .. } => (pid, paused, kill_at),
             Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Starting | Phase::Sweeping { .. } => return,
             Phase::StartingFinish | Phase::Finishing { .. } | Phase::Gone => return,
         };
-        actions.push(Action::Signal(pid, self.stop.signal));
-        // A program that is stopped cannot act on TERM.
-        actions.push(Action::Signal(pid, Signal::CONT));
-        self.phase = Phase::Stopping { pid, paused: false, kill_at, killed: false };
+        actions.push(Action::Control(Command::Down, pid));
+        self.phase = Phase::Stopping { pid, paused, kill_at, killed: false };
     }
 
-    fn signal(&mut self, signal: Signal, actions: &mut Vec<Action>) {
-        match &mut self.phase {
-            Phase::Up { pid, paused } | Phase::Stopping { pid, paused, .. } => {
-                actions.push(Action::Signal(*pid, signal));
+    /// The module's own script has done what a signal is there for, or has not.
+    pub(super) fn controlled(&mut self, command: Command, pid: Pid, done: bool, actions: &mut Vec<Action>) {
+        let paused = match &mut self.phase {
+            Phase::Up { pid: own, paused } | Phase::Stopping { pid: own, paused, .. } if *own == pid => paused,
+            // The program that it was asked about has ended meanwhile.
+            Phase::Up { .. } | Phase::Stopping { .. } | Phase::Sweeping { .. } | Phase::Finishing { .. } => return,
+            Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Starting => return,
+            Phase::StartingFinish | Phase::Gone => return,
+        };
+        match command {
+            Command::Signal(_) if done => {}
+            Command::Signal(signal) => {
+                actions.push(Action::Signal(pid, signal));
                 if signal == Signal::STOP {
                     *paused = true;
                 } else if signal == Signal::CONT {
                     *paused = false;
                 }
+            }
+            Command::Down => {
+                if !done {
+                    actions.push(Action::Signal(pid, self.stop.signal));
+                }
+                // A program that is stopped cannot act on TERM, nor on what a script has asked of it.
+                actions.push(Action::Signal(pid, Signal::CONT));
+                *paused = false;
+            }
+            Command::Up | Command::Once | Command::Exit => {}
+            Command::Silence | Command::Alarms | Command::Reload => {}
+        }
+    }
+
+    fn signal(&mut self, signal: Signal, actions: &mut Vec<Action>) {
+        match &self.phase {
+            Phase::Up { pid, .. } | Phase::Stopping { pid, .. } => {
+                actions.push(Action::Control(Command::Signal(signal), *pid));
             }
             // The program is gone: KILL is for what it left.
             Phase::Sweeping { pid, .. } if signal == Signal::KILL => actions.push(Action::Sweep(*pid, signal)),
@@ -92,14 +117,15 @@ impl Machine {
 
     pub(super) fn retire(&mut self, now: Stamp, within: Option<Duration>, actions: &mut Vec<Action>) {
         self.leaving = true;
-        let timeout = match (self.stop.timeout, within) {
+        let capped = |own: Option<Duration>| match (own, within) {
             (Some(own), Some(cap)) => Some(own.min(cap)),
             (own, cap) => own.or(cap),
         };
+        let timeout = capped(self.stop.timeout);
         self.down(now, timeout, actions);
-        let kill_at = match &mut self.phase {
-            Phase::Stopping { kill_at, killed: false, .. } => kill_at,
-            Phase::Sweeping { kill_at, .. } | Phase::Finishing { kill_at, .. } => kill_at,
+        let (kill_at, timeout) = match &mut self.phase {
+            Phase::Stopping { kill_at, killed: false, .. } | Phase::Sweeping { kill_at, .. } => (kill_at, timeout),
+            Phase::Finishing { kill_at, .. } => (kill_at, capped(self.stop.finish_limit())),
             Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Starting | Phase::Up { .. } => return,
             Phase::Stopping { .. } | Phase::StartingFinish | Phase::Gone => return,
         };

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{Action, EXITS_KEPT, Ended, Machine, NotStarted, Phase, Verdict};
+use super::{Action, Ended, Machine, NotStarted, Phase, Verdict};
 use crate::pure::config::{Scope, When};
 use crate::pure::exit::{Exit, How, Pid, Signal};
 use crate::pure::restart::Next;
@@ -76,7 +76,7 @@ impl Machine {
         // A predecessor that died while it swept up had counted this one.
         if self.exits.front().is_none_or(|last| last.pid != exit.pid || !self.adopted) {
             self.exits.push_front(exit);
-            self.exits.truncate(EXITS_KEPT);
+            self.exits.truncate(self.exits_kept);
             self.exits_total += 1;
         }
         self.adopted = false;
@@ -126,7 +126,7 @@ impl Machine {
 
     pub(super) fn finish_spawned(&mut self, now: Stamp, pid: Pid) {
         self.since = now;
-        self.phase = Phase::Finishing { pid, kill_at: self.stop.timeout.map(|timeout| now.moment.plus(timeout)) };
+        self.phase = Phase::Finishing { pid, kill_at: self.stop.finish_limit().map(|limit| now.moment.plus(limit)) };
     }
 
     pub(super) fn finish_failed(&mut self, now: Stamp, why: String, actions: &mut Vec<Action>) {

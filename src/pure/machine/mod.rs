@@ -20,14 +20,11 @@ use std::time::Duration;
 
 use self::shown::Visible;
 pub use self::terms::{Action, Configured, Ended, Event, NotStarted, Phase, Taken};
-use super::config::{Restart, Stop};
+use super::config::{Restart, Rules, Stop};
 use super::exit::{Exit, Pid, Signal};
 use super::restart::History;
 use super::status::{Running, Want};
 use super::time::{Moment, Stamp};
-
-/// How many exits are remembered.
-pub const EXITS_KEPT: usize = 20;
 
 /// A record that could not be written is written again after this time.
 const REPUBLISH: Duration = Duration::from_secs(1);
@@ -61,6 +58,7 @@ pub struct Machine {
     adopted: bool,
     restart: Restart,
     stop: Stop,
+    exits_kept: usize,
     since: Stamp,
     history: History,
     /// The last start but one, for a start that is deferred.
@@ -81,7 +79,7 @@ pub struct Machine {
 impl Machine {
     /// A machine that has not begun.
     #[must_use]
-    pub fn new(restart: Restart, stop: Stop, enabled: bool, now: Stamp) -> Machine {
+    pub fn new(rules: Rules, enabled: bool, now: Stamp) -> Machine {
         Machine {
             phase: Phase::Down,
             want: if enabled { Want::Up } else { Want::Down },
@@ -93,8 +91,9 @@ impl Machine {
             changed: false,
             enabled,
             adopted: false,
-            restart,
-            stop,
+            restart: rules.restart,
+            stop: rules.stop,
+            exits_kept: rules.exits_kept,
             since: now,
             history: History::default(),
             start_before: None,
@@ -126,10 +125,12 @@ impl Machine {
         }
     }
 
-    /// `[restart]` and `[stop]` as they hold from the start that is being made.
-    pub fn adjust(&mut self, restart: Restart, stop: Stop) {
+    /// The rules as they hold from now on.
+    pub fn adjust(&mut self, rules: Rules) {
+        let Rules { restart, stop, exits_kept } = rules;
         self.restart = restart;
         self.stop = stop;
+        self.exits_kept = exits_kept;
     }
 
     /// What follows from an event.
@@ -165,6 +166,7 @@ impl Machine {
             Event::FinishFailed(why) => self.finish_failed(now, why, &mut actions),
             Event::Exited(ended) => self.exited(now, ended, &mut actions),
             Event::Swept => self.swept(now, &mut actions),
+            Event::Controlled { command, pid, done } => self.controlled(command, pid, done, &mut actions),
             Event::Configured(configured) => self.configured(now, configured),
             Event::Retire(within) => self.retire(now, within, &mut actions),
             Event::Release => {
@@ -276,9 +278,8 @@ impl Machine {
         self.enabled = configured.enabled;
         self.mistake = configured.mistake;
         self.changed = configured.changed && self.status().running == Running::Program;
-        if let Some((restart, stop)) = configured.at_once {
-            self.restart = restart;
-            self.stop = stop;
+        if let Some(rules) = configured.at_once {
+            self.adjust(rules);
         }
         if let (Phase::Waiting { until }, Some(start)) = (&mut self.phase, self.history.last_start) {
             // Somebody mended something: a pause that had grown is not waited out.

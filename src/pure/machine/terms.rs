@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::pure::command::Command;
-use crate::pure::config::{Restart, Stop};
+use crate::pure::config::Rules;
 use crate::pure::exit::{Exit, How, Pid, Signal};
 use crate::pure::restart::History;
 use crate::pure::status::Want;
@@ -98,6 +98,15 @@ pub enum Event {
     Exited(Ended),
     /// Nothing of the program that ended runs any more.
     Swept,
+    /// The answer of `control/LETTER`.
+    Controlled {
+        /// What was commanded.
+        command: Command,
+        /// The program that its signal is for.
+        pid: Pid,
+        /// Whether the script stood for the signal; else that is sent.
+        done: bool,
+    },
     /// The configuration was read again.
     Configured(Configured),
     /// Stop, then leave; KILL follows within this time if it is shorter than the module's own.
@@ -137,8 +146,8 @@ pub struct Ended {
 /// A configuration that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Configured {
-    /// `[restart]` and `[stop]`, if they are to hold at once.
-    pub at_once: Option<(Restart, Stop)>,
+    /// What the machine goes by, if it is to hold at once.
+    pub at_once: Option<Rules>,
     /// Whether the program was started with something else.
     pub changed: bool,
     /// Whether a new svtree would start it.
@@ -154,6 +163,9 @@ pub enum Action {
     Spawn,
     /// Start `finish`; answered by `FinishSpawned` or `FinishFailed`.
     SpawnFinish(How),
+    /// Ask the module's `control/LETTER` whether it stands for the signal of a command to this program; answered by
+    /// `Controlled`, at once where there is none.
+    Control(Command, Pid),
     /// Send a signal to a process that was not reaped.
     Signal(Pid, Signal),
     /// Send a signal, then CONT, to all that this ended program left; `Swept` follows once nothing is left.

@@ -101,6 +101,11 @@ fn is_at(at: BorrowedFd<'_>, name: &Path, file: &Stat) -> bool {
         .is_ok_and(|found| (found.st_dev, found.st_ino) == (file.st_dev, file.st_ino))
 }
 
+/// Whether a name is still that of an open file.
+pub(super) fn stands(at: BorrowedFd<'_>, name: &Path, file: BorrowedFd<'_>) -> bool {
+    fstat(file).is_ok_and(|file| is_at(at, name, &file))
+}
+
 /// Who holds a `flock` on a file, as `/proc/locks` tells.
 fn holder(file: &Stat) -> Option<Pid> {
     let locks = fs::read_to_string("/proc/locks").ok()?;
@@ -123,6 +128,8 @@ pub(super) fn fifo(at: BorrowedFd<'_>, name: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     for _ in 0..3 {
         match mkfifoat(at, name, mode) {
+            // Just made, and nobody else may write here.
+            Ok(()) if raw::umask() & 0o600 == 0 => return Ok(openat(at, name, flags, Mode::empty())?),
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -149,13 +156,15 @@ pub(super) fn fifo(at: BorrowedFd<'_>, name: &Path) -> io::Result<OwnedFd> {
 
 /// Makes `link` another name of the FIFO `name`.
 pub(super) fn same_fifo(at: BorrowedFd<'_>, link: &Path, name: &Path) -> io::Result<()> {
-    let fifo = statat(at, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    if is_at(at, link, &fifo) {
-        return Ok(());
-    }
     match linkat(at, name, at, link, AtFlags::empty()) {
         Ok(()) => return Ok(()),
-        Err(Errno::EXIST) => discard(at, link)?,
+        Err(Errno::EXIST) => {
+            let fifo = statat(at, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            if is_at(at, link, &fifo) {
+                return Ok(());
+            }
+            discard(at, link)?;
+        }
         Err(_) => {}
     }
     if linkat(at, name, at, link, AtFlags::empty()).is_err() {
@@ -179,6 +188,9 @@ pub(super) fn discard(at: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
     }
     match unlinkat(at, name, AtFlags::REMOVEDIR) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(Errno::NOTEMPTY) if statat(at, name.join(super::file::SVCONTROL), AtFlags::SYMLINK_NOFOLLOW).is_ok() => {
+            Err(io::Error::other(format!("{} is the home of a module", name.display())))
+        }
         Err(Errno::NOTEMPTY) => {
             let aside = format!("{DISPLACED}.{}", clock::boottime());
             Ok(renameat(at, name, at, with_suffix(name, &aside))?)

@@ -12,10 +12,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, fchmod, fstat, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fchmod, fstat, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
-use self::files::{DIRECTORY, LOCK_PATIENCE, discard, fifo, lock, make_directories, replace, same_fifo};
+use self::files::{DIRECTORY, LOCK_PATIENCE, discard, fifo, lock, make_directories, replace, same_fifo, stands};
 pub use self::root::{Root, left, publish_state, remove, unpublish_state};
 use self::view::View;
 use super::{clock, raw};
@@ -95,7 +95,7 @@ const OWN: [&str; 9] = [
 pub struct Home {
     path: PathBuf,
     directory: OwnedFd,
-    _lock: OwnedFd,
+    lock: OwnedFd,
     svcontrol: OwnedFd,
     service: OwnedFd,
     view: Option<View>,
@@ -123,11 +123,10 @@ impl Home {
             true => View::open(service.as_fd(), &path)?,
             false => None,
         };
-        let home = Home { path, directory, _lock: lock, svcontrol, service, view, published: None };
-        for log in [file::LOG, file::LOG_WF] {
-            // There from the start, so that it can be followed; one that cannot be made is missed by nobody else.
-            let _ = home.append(log, b"");
-        }
+        let home = Home { path, directory, lock, svcontrol, service, view, published: None };
+        // There from the start, so that it can be followed; one that cannot be made is missed by nobody else. The other
+        // one has a line soon.
+        let _ = home.append(file::LOG_WF, b"");
         Ok(home)
     }
 
@@ -196,6 +195,57 @@ impl Home {
         result.and(self.replace(file::STATE, state))
     }
 
+    /// Replaces the records of the view alone.
+    pub fn publish_view(&mut self, status: &Status) {
+        if let Some(view) = &mut self.view {
+            // Its service directory may be on its way out as well.
+            let _ = view.publish(self.service.as_fd(), status);
+        }
+    }
+
+    /// Puts right what others removed or replaced, without letting go of anything that is whole; says whether there was
+    /// anything. Letters that wait in a FIFO that is replaced are to be read before.
+    ///
+    /// # Errors
+    /// It cannot be put right now.
+    pub fn heal(&mut self, root: &Path, name: &ModuleName) -> Result<bool, NotOpened> {
+        let path = self.path.clone();
+        let failed = |error: io::Error| NotOpened::Failed(path.clone(), error);
+        let mut healed = false;
+        if !stands(rustix::fs::CWD, &path, self.directory.as_fd()) {
+            make_directories(root, name).map_err(failed)?;
+            self.directory = openat(rustix::fs::CWD, &path, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())
+                .map_err(|errno| failed(errno.into()))?;
+            healed = true;
+        }
+        let directory = self.directory.as_fd();
+        if !stands(directory, Path::new(file::LOCK), self.lock.as_fd()) {
+            self.lock = lock(directory, Path::new(file::LOCK), &path, LOCK_PATIENCE)?;
+            healed = true;
+        }
+        if !stands(directory, Path::new(file::SVCONTROL), self.svcontrol.as_fd()) {
+            self.svcontrol = fifo(directory, Path::new(file::SVCONTROL)).map_err(failed)?;
+            healed = true;
+        }
+        for link in [file::CONTROL, file::OK] {
+            healed |= !stands(directory, Path::new(link), self.svcontrol.as_fd());
+            same_fifo(directory, Path::new(link), Path::new(file::SVCONTROL)).map_err(failed)?;
+        }
+        for record in [file::STATUS, file::STATE] {
+            healed |= statat(directory, record, AtFlags::SYMLINK_NOFOLLOW).is_err();
+        }
+        if self.view.as_ref().is_some_and(|view| !view.is_whole(self.service.as_fd())) {
+            // Its lock is on another file by now, or on none that has a name.
+            self.view = View::open(self.service.as_fd(), &path)?;
+            healed = true;
+        }
+        if healed {
+            self.published = None;
+            let _ = self.append(file::LOG_WF, b"");
+        }
+        Ok(healed)
+    }
+
     /// Removes what is in the status directory, under its lock, and the directory itself if nothing else is in it.
     pub fn remove(self, root: &Path, name: &ModuleName) {
         for own in OWN {
@@ -245,7 +295,9 @@ impl Home {
         } else if u64::try_from(stat.st_size).unwrap_or(0) > LOG_BOUND {
             renameat(&self.directory, name, &self.directory, format!("{name}.old"))?;
         } else {
-            rustix::io::write(&file, bytes)?;
+            if !bytes.is_empty() {
+                rustix::io::write(&file, bytes)?;
+            }
             return Ok(());
         }
         let file = openat(&self.directory, name, flags, mode)?;

@@ -11,7 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, Mode, OFlags, openat, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, statat};
 use rustix::io::Errno;
 
 use super::files::{DIRECTORY, DISPLACED, LOCK_PATIENCE, lock, make_directories, replace};
@@ -88,8 +88,11 @@ pub fn remove(root: &Path, name: &ModuleName) -> Result<(), NotOpened> {
     };
     // Whoever holds the lock uses the rest.
     let _lock = match statat(&directory, file::LOCK, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(_) => Some(lock(directory.as_fd(), Path::new(file::LOCK), &path, Duration::ZERO)?),
-        Err(_) => None,
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
+            Some(lock(directory.as_fd(), Path::new(file::LOCK), &path, Duration::ZERO)?)
+        }
+        // A module of a group may be called so.
+        Ok(_) | Err(_) => None,
     };
     for entry in fs::read_dir(&path).map_err(failed)? {
         let entry = entry.map_err(failed)?;

@@ -4,23 +4,25 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, Mode, mkdirat, statat};
 use rustix::io::Errno;
 
-use super::files::{LOCK_PATIENCE, fifo, lock, replace, same_fifo};
+use super::files::{LOCK_PATIENCE, fifo, lock, replace, same_fifo, stands};
 use super::{NotOpened, file};
-use crate::pure::status::{LENGTH, Running, Status};
+use crate::pure::status::{LENGTH, Status};
 
 /// The `supervise/` directory of a service directory.
 #[derive(Debug)]
 pub(super) struct View {
-    _lock: OwnedFd,
+    lock: OwnedFd,
     pub(super) control: OwnedFd,
     stat: Option<&'static str>,
+    /// What `pid` says; `None` when that is not known.
+    pid: Option<String>,
     published: Option<[u8; LENGTH]>,
 }
 
@@ -50,7 +52,16 @@ impl View {
             Ok(control)
         });
         // A directory that turned read-only meanwhile, or a full one: the module runs without the view.
-        Ok(opened.ok().map(|control| View { _lock: lock, control, stat: None, published: None }))
+        Ok(opened.ok().map(|control| View { lock, control, stat: None, pid: None, published: None }))
+    }
+
+    /// Whether its files are still the ones that are held. A service directory that is gone has no view to put right.
+    pub(super) fn is_whole(&self, service: BorrowedFd<'_>) -> bool {
+        let inside = |name: &str| Path::new(file::SUPERVISE).join(name);
+        let gone = statat(service, "run", AtFlags::SYMLINK_NOFOLLOW).is_err();
+        gone || (stands(service, &inside(file::LOCK), self.lock.as_fd())
+            && stands(service, &inside(file::CONTROL), self.control.as_fd())
+            && stands(service, &inside(file::OK), self.control.as_fd()))
     }
 
     pub(super) fn publish(
@@ -75,11 +86,11 @@ impl View {
         }
         self.published = None;
         write(file::STATUS, &bytes)?;
-        let pid = match (status.running, status.pid) {
-            (Running::Program | Running::Finish, Some(pid)) => format!("{pid}\n"),
-            (Running::Nothing, _) | (_, None) => String::new(),
-        };
-        write(file::PID, pid.as_bytes())?;
+        let pid = status.pid.map_or_else(String::new, |pid| format!("{pid}\n"));
+        if self.pid.as_ref() != Some(&pid) {
+            write(file::PID, pid.as_bytes())?;
+            self.pid = Some(pid);
+        }
         // Its time of change is read as the uptime, so it is written only when it says something else.
         if self.stat != Some(status.stat()) {
             write(file::STAT, status.stat().as_bytes())?;

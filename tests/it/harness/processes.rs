@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Resource, Rlimit, Signal};
 
 use super::text;
 
@@ -45,6 +45,12 @@ pub fn zombies(parent: i32) -> Vec<i32> {
     found
 }
 
+/// The processor time that a process has used, in ticks of 1/100 s.
+pub fn ticks(pid: i32) -> u64 {
+    let fields = stat(pid).expect("it runs");
+    fields[11..13].iter().map(|field| field.parse::<u64>().expect("ticks")).sum()
+}
+
 /// A line of `/proc/PID/status`, such as `SigBlk`.
 pub fn process_field(pid: i32, name: &str) -> String {
     let text = text(Path::new(&format!("/proc/{pid}/status")));
@@ -62,6 +68,14 @@ pub fn descriptors(pid: i32) -> Vec<i32> {
         .collect();
     found.sort_unstable();
     found
+}
+
+/// Sets how many descriptors a process may have open, and returns how many it could have.
+pub fn limit_descriptors(pid: i32, count: u64) -> u64 {
+    let pid = Pid::from_raw(pid);
+    let limits = |limit| rustix::process::prlimit(pid, Resource::Nofile, limit).expect("its limit");
+    let maximum = rustix::process::getrlimit(Resource::Nofile).maximum;
+    limits(Rlimit { current: Some(count), maximum }).current.expect("a number")
 }
 
 /// The arguments of a process, the program first.

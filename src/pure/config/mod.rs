@@ -2,119 +2,16 @@
 //!
 //! One table of keys: what is not in it is unknown. Must never read a file.
 
+mod policy;
+
 use std::fmt;
 use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+pub use self::policy::{FinishTimeout, Policy, Program, Restart, Rules, Scope, Stop, When};
 use super::exit::Signal;
-
-/// What a module asks for, complete: every key has its value or its default.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Policy {
-    /// What is executed.
-    pub program: Program,
-    /// Working directory, relative to the service directory; `None`: the service directory itself.
-    pub directory: Option<String>,
-    /// Whether it is started when svtree starts.
-    pub enabled: bool,
-    /// Variables added to svtree's own, in the order of their names.
-    pub environment: Vec<(String, String)>,
-    /// When it is started again.
-    pub restart: Restart,
-    /// How it is stopped.
-    pub stop: Stop,
-}
-
-impl Default for Policy {
-    fn default() -> Policy {
-        Policy {
-            program: Program::Run,
-            directory: None,
-            enabled: true,
-            environment: Vec::new(),
-            restart: Restart::default(),
-            stop: Stop::default(),
-        }
-    }
-}
-
-/// What is executed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Program {
-    /// `./run` of the service directory.
-    Run,
-    /// A program and its arguments, at least one word.
-    Argv(Vec<String>),
-}
-
-/// When a program that exited is started again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum When {
-    /// Always.
-    Always,
-    /// Unless it exited 0.
-    Failure,
-    /// Never.
-    Never,
-}
-
-/// `[restart]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Restart {
-    /// After which exits.
-    pub when: When,
-    /// The pause between two starts.
-    pub delay: Duration,
-    /// What that pause grows to; `None`: it does not grow.
-    pub max_delay: Option<Duration>,
-    /// So many exits in `interval` are borne; `None`: any number.
-    pub max_tries: Option<u32>,
-    /// So many core dumps in `interval` are borne; `None`: any number.
-    pub max_tries_if_coredumped: Option<u32>,
-    /// In which the tries are counted; as long a run ends a back-off.
-    pub interval: Duration,
-}
-
-impl Default for Restart {
-    fn default() -> Restart {
-        Restart {
-            when: When::Always,
-            delay: Duration::from_secs(1),
-            max_delay: None,
-            max_tries: None,
-            max_tries_if_coredumped: None,
-            interval: Duration::from_mins(1),
-        }
-    }
-}
-
-/// How much of a module a stop ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// All that the module started.
-    Tree,
-    /// Only the program.
-    Main,
-}
-
-/// `[stop]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stop {
-    /// What `d` sends before CONT.
-    pub signal: Signal,
-    /// After which KILL follows; `None`: never.
-    pub timeout: Option<Duration>,
-    /// What is ended.
-    pub scope: Scope,
-}
-
-impl Default for Stop {
-    fn default() -> Stop {
-        Stop { signal: Signal::TERM, timeout: Some(Duration::from_secs(30)), scope: Scope::Tree }
-    }
-}
 
 /// One mistake in a file, with the place where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,8 +36,16 @@ impl fmt::Display for Mistake {
 /// Every mistake in it, in the order of their places.
 pub fn service(text: &str) -> Result<Policy, Vec<Mistake>> {
     let mut policy = Policy::default();
-    read(text, KEYS, &mut policy)?;
+    service_over(text, &mut policy)?;
     Ok(policy)
+}
+
+/// As [`service`], over what other files asked for: what it says wins, the rest stays.
+///
+/// # Errors
+/// As [`service`].
+pub fn service_over(text: &str, policy: &mut Policy) -> Result<(), Vec<Mistake>> {
+    read(text, KEYS, policy)
 }
 
 /// Reads a `group.toml`, which has no keys yet.
@@ -173,6 +78,22 @@ const KEYS: &[Key] = &[
     }),
     key("", "environment", |policy, value| {
         policy.environment = variables(value)?;
+        Ok(())
+    }),
+    key("", "environment_dir", |policy, value| {
+        let directory = text(value)?;
+        if directory.is_empty() {
+            return Err("no directory is named".to_owned());
+        }
+        policy.environment_dir = Some(directory);
+        Ok(())
+    }),
+    key("", "umask", |policy, value| {
+        policy.umask = Some(mask(value)?);
+        Ok(())
+    }),
+    key("", "nice", |policy, value| {
+        policy.nice = Some(nice(value)?);
         Ok(())
     }),
     key("restart", "when", |policy, value| {
@@ -390,6 +311,18 @@ fn limit(value: &DeValue<'_>) -> Result<Option<u32>, String> {
     Ok((number > 0).then_some(number))
 }
 
+/// In octal digits and a string: to TOML `022` is no number, and `22` another one.
+fn mask(value: &DeValue<'_>) -> Result<u32, String> {
+    let digits = value.as_str().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let mask = digits.and_then(|digits| u32::from_str_radix(digits, 8).ok()).filter(|mask| *mask <= 0o777);
+    mask.ok_or_else(|| "expected octal digits in quotes from \"000\" to \"777\", such as \"022\"".to_owned())
+}
+
+fn nice(value: &DeValue<'_>) -> Result<i32, String> {
+    let number = value.as_integer().and_then(|number| i32::from_str_radix(number.as_str(), number.radix()).ok());
+    number.filter(|nice| (-20..=19).contains(nice)).ok_or_else(|| "expected a whole number from -20 to 19".to_owned())
+}
+
 fn signal(value: &DeValue<'_>) -> Result<Signal, String> {
     let found = match value {
         DeValue::String(text) => Signal::parse(text),
@@ -421,6 +354,9 @@ mod tests {
             directory = "data"
             enabled = false
             environment = { B = "2", A = "1" }
+            environment_dir = "env"
+            umask = "027"
+            nice = -5
             [restart]
             when = "failure"
             delay = "500ms"
@@ -442,6 +378,10 @@ mod tests {
                 directory: Some("data".into()),
                 enabled: false,
                 environment: vec![("A".into(), "1".into()), ("B".into(), "2".into())],
+                environment_dir: Some("env".into()),
+                umask: Some(0o027),
+                nice: Some(-5),
+                exits_kept: 20,
                 restart: Restart {
                     when: When::Failure,
                     delay: Duration::from_millis(500),
@@ -450,7 +390,7 @@ mod tests {
                     max_tries_if_coredumped: None,
                     interval: Duration::from_secs(10),
                 },
-                stop: Stop { signal: Signal::INT, timeout: None, scope: Scope::Main },
+                stop: Stop { signal: Signal::INT, timeout: None, scope: Scope::Main, ..Stop::default() },
             }
         );
     }
@@ -479,6 +419,33 @@ mod tests {
             mistakes("command = \"a 'b\""),
             ["line 1, column 11: command: a quote is not closed, or a backslash ends the string"]
         );
+    }
+
+    #[test]
+    fn masks_and_priorities() {
+        for (text, mask) in [("umask = '022'", 0o022), ("umask = '0'", 0), ("umask = '0777'", 0o777)] {
+            assert_eq!(service(text).expect("no mistake").umask, Some(mask), "{text}");
+        }
+        for text in ["umask = 18", "umask = '8'", "umask = '1000'", "umask = ''", "umask = '+22'"] {
+            assert!(mistakes(text)[0].contains("umask: expected octal digits"), "{text}");
+        }
+        for nice in [-20, 0, 19] {
+            assert_eq!(service(&format!("nice = {nice}")).expect("no mistake").nice, Some(nice));
+        }
+        for text in ["nice = 20", "nice = -21", "nice = '5'", "nice = 1.5"] {
+            assert!(mistakes(text)[0].ends_with("nice: expected a whole number from -20 to 19"), "{text}");
+        }
+        assert!(mistakes("environment_dir = ''")[0].contains("no directory"));
+    }
+
+    #[test]
+    fn a_file_wins_over_what_was_asked_for_before_it_where_it_says_something() {
+        let mut policy = Policy { exits_kept: 3, ..Policy::default() };
+        policy.stop.signal = Signal::INT;
+        policy.stop.timeout = None;
+        service_over("[stop]\ntimeout = '5s'", &mut policy).expect("no mistake");
+        assert_eq!((policy.stop.signal, policy.exits_kept), (Signal::INT, 3));
+        assert_eq!(policy.stop.timeout, Some(Duration::from_secs(5)));
     }
 
     #[test]

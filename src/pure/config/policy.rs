@@ -1,0 +1,176 @@
+//! What a module can ask for, as values with their defaults.
+//!
+//! Must never know how it is written down.
+
+use std::time::Duration;
+
+use crate::pure::exit::Signal;
+
+/// What a module asks for, complete: every key has its value or its default.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// What is executed.
+    pub program: Program,
+    /// Working directory, relative to the service directory; `None`: the service directory itself.
+    pub directory: Option<String>,
+    /// Whether it is started when svtree starts.
+    pub enabled: bool,
+    /// Variables added to svtree's own, in the order of their names.
+    pub environment: Vec<(String, String)>,
+    /// A directory with a file for each variable, relative to the service directory; `environment` wins over it.
+    pub environment_dir: Option<String>,
+    /// The file mode creation mask; `None`: svtree's own.
+    pub umask: Option<u32>,
+    /// The priority, from -20 to 19; `None`: svtree's own.
+    pub nice: Option<i32>,
+    /// How many exits are remembered.
+    pub exits_kept: usize,
+    /// When it is started again.
+    pub restart: Restart,
+    /// How it is stopped.
+    pub stop: Stop,
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy {
+            program: Program::Run,
+            directory: None,
+            enabled: true,
+            environment: Vec::new(),
+            environment_dir: None,
+            umask: None,
+            nice: None,
+            exits_kept: 20,
+            restart: Restart::default(),
+            stop: Stop::default(),
+        }
+    }
+}
+
+/// What the machine goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// When it is started again.
+    pub restart: Restart,
+    /// How it is stopped.
+    pub stop: Stop,
+    /// How many exits are remembered.
+    pub exits_kept: usize,
+}
+
+impl Policy {
+    /// The part of it that the machine goes by.
+    #[must_use]
+    pub fn rules(&self) -> Rules {
+        Rules { restart: self.restart, stop: self.stop, exits_kept: self.exits_kept }
+    }
+
+    /// Takes over that part; the rest is as it was.
+    pub fn set_rules(&mut self, rules: Rules) {
+        Rules { restart: self.restart, stop: self.stop, exits_kept: self.exits_kept } = rules;
+    }
+}
+
+/// What is executed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// `./run` of the service directory.
+    Run,
+    /// A program and its arguments, at least one word.
+    Argv(Vec<String>),
+}
+
+/// When a program that exited is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Always.
+    Always,
+    /// Unless it exited 0.
+    Failure,
+    /// Never.
+    Never,
+}
+
+/// `[restart]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restart {
+    /// After which exits.
+    pub when: When,
+    /// The pause between two starts.
+    pub delay: Duration,
+    /// What that pause grows to; `None`: it does not grow.
+    pub max_delay: Option<Duration>,
+    /// So many exits in `interval` are borne; `None`: any number.
+    pub max_tries: Option<u32>,
+    /// So many core dumps in `interval` are borne; `None`: any number.
+    pub max_tries_if_coredumped: Option<u32>,
+    /// In which the tries are counted; as long a run ends a back-off.
+    pub interval: Duration,
+}
+
+impl Default for Restart {
+    fn default() -> Restart {
+        Restart {
+            when: When::Always,
+            delay: Duration::from_secs(1),
+            max_delay: None,
+            max_tries: None,
+            max_tries_if_coredumped: None,
+            interval: Duration::from_mins(1),
+        }
+    }
+}
+
+/// How much of a module a stop ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All that the module started.
+    Tree,
+    /// Only the program.
+    Main,
+}
+
+/// `[stop]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// What `d` sends before CONT.
+    pub signal: Signal,
+    /// After which KILL follows; `None`: never.
+    pub timeout: Option<Duration>,
+    /// After which a `finish` is killed.
+    pub finish_timeout: FinishTimeout,
+    /// What is ended.
+    pub scope: Scope,
+}
+
+/// After which a `finish` is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinishTimeout {
+    /// As long as a program has to end.
+    AsStop,
+    /// A time of its own; `None`: never.
+    Own(Option<Duration>),
+}
+
+impl Stop {
+    /// After which a `finish` is killed; `None`: never.
+    #[must_use]
+    pub fn finish_limit(&self) -> Option<Duration> {
+        match self.finish_timeout {
+            FinishTimeout::AsStop => self.timeout,
+            FinishTimeout::Own(limit) => limit,
+        }
+    }
+}
+
+impl Default for Stop {
+    fn default() -> Stop {
+        Stop {
+            signal: Signal::TERM,
+            timeout: Some(Duration::from_secs(30)),
+            finish_timeout: FinishTimeout::AsStop,
+            scope: Scope::Tree,
+        }
+    }
+}

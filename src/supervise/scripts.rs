@@ -1,0 +1,172 @@
+//! The module's `control/LETTER` scripts, which may stand for a signal: one of a kind at a time, and never waited for.
+//!
+//! Must never signal the program: whether a script stood for the signal is told to the machine.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use super::{Child, Supervise};
+use crate::pure::command::{Command, encode};
+use crate::pure::exit::{How, Pid, Signal};
+use crate::pure::machine::Event;
+use crate::pure::time::Moment;
+use crate::unix::home::Level;
+use crate::unix::{clock, pidfd, raw, remains, scan, spawn};
+
+/// A script has no longer than this, or than the program has to stop if that is less.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// A script that runs.
+#[derive(Debug)]
+pub(super) struct Script {
+    child: Child,
+    letter: u8,
+    question: Question,
+    /// When it is killed; `None` once it was.
+    kill_at: Option<Moment>,
+    /// The same was asked while it ran, about this program. However often that was: so it is with signals, too.
+    again: Option<Pid>,
+}
+
+/// What a script is asked.
+#[derive(Clone, Debug)]
+struct Question {
+    /// What it may stand for.
+    command: Command,
+    /// The program that the signal is for.
+    program: Pid,
+    /// The letters of the scripts that are asked after this one, the next one last.
+    letters: Vec<u8>,
+}
+
+impl Script {
+    /// Readable once it has ended.
+    pub(super) fn ended(&self) -> Option<BorrowedFd<'_>> {
+        self.child.ended()
+    }
+
+    /// When it must be looked at.
+    pub(super) fn deadline(&self) -> Option<Moment> {
+        // One without a pidfd sends mail when it ends; one that is traced sends nothing.
+        let look = self.child.withheld.then(|| clock::moment().plus(Duration::from_secs(1)));
+        [self.kill_at, look].into_iter().flatten().min()
+    }
+
+    fn kill(&self) {
+        let _ = match &self.child.pidfd {
+            Some(pidfd) => raw::kill_by_pidfd(pidfd.as_fd(), Signal::KILL),
+            None => raw::kill(self.child.pid, Signal::KILL),
+        };
+        self.kill_session();
+    }
+
+    /// It is not reaped yet, so its session can be nobody else's.
+    fn kill_session(&self) {
+        for member in remains::of_session(self.child.pid).unwrap_or_default() {
+            member.signal(Signal::KILL);
+        }
+    }
+}
+
+impl Supervise {
+    /// Asks the scripts that may stand for what is commanded; the answer comes at once where there is none.
+    pub(super) fn control(&mut self, command: Command, program: Pid) -> Option<Event> {
+        if let Some(running) = self.scripts.iter_mut().find(|script| script.question.command == command) {
+            running.again = Some(program);
+            return None;
+        }
+        // As in runit, what stands for TERM stands for it in a stop as well.
+        let letters = match command {
+            Command::Down => vec![b't', b'd'],
+            Command::Signal(_) => encode(command).into_iter().collect(),
+            Command::Up | Command::Once | Command::Exit => Vec::new(),
+            Command::Silence | Command::Alarms | Command::Reload => Vec::new(),
+        };
+        self.ask(Question { command, program, letters })
+    }
+
+    /// Starts the next script there is.
+    fn ask(&mut self, mut question: Question) -> Option<Event> {
+        while let Some(letter) = question.letters.pop() {
+            if !scan::has_control(self.home.service(), letter) {
+                continue;
+            }
+            let policy = &self.task.loaded.policy;
+            match spawn::control(self.service(), policy, letter) {
+                Ok(started) => {
+                    if started.pidfd.is_none() {
+                        self.wait_elsewhere(started.pid);
+                    }
+                    let limit = policy.stop.timeout.map_or(LONGEST, |timeout| timeout.min(LONGEST));
+                    let kill_at = Some(clock::moment().plus(limit));
+                    let child = Child::new(started.pid, started.pidfd);
+                    self.scripts.push(Script { child, letter, question, kill_at, again: None });
+                    return None;
+                }
+                Err(error) => self.lines.push((Level::Warning, error.to_string())),
+            }
+        }
+        let Question { command, program, letters: _ } = question;
+        Some(Event::Controlled { command, pid: program, done: false })
+    }
+
+    /// Hears the scripts that have ended, and kills those whose time is up.
+    pub(super) fn look_at_scripts(&mut self) {
+        let now = clock::moment();
+        for mut script in std::mem::take(&mut self.scripts) {
+            let how = match pidfd::peek(script.child.pid) {
+                Ok(Some(how)) => how,
+                Err(_) => How::Unknown,
+                Ok(None) => {
+                    script.child.withheld =
+                        script.child.pidfd.as_ref().is_some_and(|pidfd| pidfd::is_readable(pidfd.as_fd()));
+                    if script.kill_at.is_some_and(|at| at <= now) {
+                        let text = format!("control/{} took too long and is killed", char::from(script.letter));
+                        self.lines.push((Level::Warning, text));
+                        script.kill_at = None;
+                        script.kill();
+                    }
+                    self.scripts.push(script);
+                    continue;
+                }
+            };
+            if remains::may_exist() {
+                script.kill_session();
+            }
+            pidfd::reap(script.child.pid);
+            self.lines.push((Level::Notice, format!("control/{} {how}", char::from(script.letter))));
+            self.heard(script, how);
+        }
+    }
+
+    fn heard(&mut self, script: Script, how: How) {
+        let Script { question, again, .. } = script;
+        let command = question.command;
+        let answer = match how.success() {
+            true => Some(Event::Controlled { command, pid: question.program, done: true }),
+            false => self.ask(question),
+        };
+        // Whoever asks again waits until all the scripts of this question have been heard.
+        match (answer, again) {
+            (Some(answer), Some(program)) => {
+                self.feed(answer);
+                if let Some(answer) = self.control(command, program) {
+                    self.feed(answer);
+                }
+            }
+            (Some(answer), None) => self.feed(answer),
+            (None, again) => {
+                if let Some(next) = self.scripts.last_mut() {
+                    next.again = again;
+                }
+            }
+        }
+    }
+
+    /// Nobody is left to hear them.
+    pub(super) fn end_scripts(&mut self) {
+        for script in std::mem::take(&mut self.scripts) {
+            script.kill();
+        }
+    }
+}

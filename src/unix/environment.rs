@@ -1,0 +1,207 @@
+//! The environment of a module's programs: svtree's own, the files of `environment_dir`, and `environment`.
+//!
+//! Must never set a variable of this process.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+use std::sync::OnceLock;
+
+use rustix::fs::{Dir, Mode, OFlags, openat};
+
+use crate::pure::config::Policy;
+use crate::pure::family;
+use crate::pure::name::{ModuleName, printable};
+
+/// What a module adds to svtree's environment and, where there is no value, takes out of it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Variables(Vec<(OsString, Option<OsString>)>);
+
+/// A file or directory that could not be read, as it is called from the service directory, and why.
+#[derive(Debug)]
+pub struct NotRead {
+    /// Which.
+    pub what: String,
+    /// Why.
+    pub error: io::Error,
+}
+
+/// Said to svtree by its own supervisor, and lies to anybody else.
+const NOT_HANDED_ON: [&str; 6] =
+    ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID"];
+
+/// Where programs are looked for when there is no PATH at all.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The name that every program is told of.
+const MODULE: &str = "SVTREE_MODULE";
+
+/// No program can be given a longer variable: a page of 4 KiB times 32 in Linux.
+const LONGEST_VARIABLE: u64 = 128 << 10;
+
+/// Nor more than this of them all, with the usual limit of the stack.
+const MOST: usize = 2 << 20;
+
+impl Variables {
+    /// What a policy asks for; reads its `environment_dir`.
+    ///
+    /// # Errors
+    /// The directory, or a file in it, cannot be read or is no variable.
+    pub fn of(service: BorrowedFd<'_>, policy: &Policy) -> Result<Variables, NotRead> {
+        let mut variables = match &policy.environment_dir {
+            Some(directory) => files(service, directory)?,
+            None => Vec::new(),
+        };
+        variables.retain(|(name, _)| !policy.environment.iter().any(|(other, _)| OsStr::new(other) == name));
+        variables.extend(policy.environment.iter().map(|(name, value)| (name.into(), Some(value.into()))));
+        variables.retain(|(name, _)| name != MODULE);
+        Ok(Variables(variables))
+    }
+
+    /// Where programs are looked for.
+    #[must_use]
+    pub fn path(&self) -> OsString {
+        let path = match self.0.iter().find(|(name, _)| name == "PATH") {
+            Some((_, value)) => value.clone(),
+            None => std::env::var_os("PATH"),
+        };
+        path.unwrap_or_else(|| DEFAULT_PATH.into())
+    }
+
+    /// The whole environment of a module's program, as `NAME=value`.
+    #[must_use]
+    pub fn environment(&self, module: &ModuleName) -> Vec<OsString> {
+        // It cannot change while svtree runs: nobody sets variables in it.
+        static OWN: OnceLock<Vec<(OsString, OsString)>> = OnceLock::new();
+        let own = OWN.get_or_init(|| {
+            std::env::vars_os()
+                .filter(|(name, _)| !NOT_HANDED_ON.iter().any(|other| name == other) && name != MODULE)
+                .collect()
+        });
+        let said = |name: &OsStr| self.0.iter().any(|(other, _)| other == name);
+        let mut pairs: Vec<OsString> =
+            own.iter().filter(|(name, _)| !said(name)).map(|(name, value)| pair(name, value)).collect();
+        pairs.extend(self.0.iter().filter_map(|(name, value)| Some(pair(name, value.as_ref()?))));
+        pairs.push(pair(OsStr::new(MODULE), module.as_os_str()));
+        pairs
+    }
+}
+
+/// The files of a directory as daemontools' `envdir` reads them: names that begin with `.` are passed over.
+fn files(service: BorrowedFd<'_>, path: &str) -> Result<Vec<(OsString, Option<OsString>)>, NotRead> {
+    let failed = |error: io::Error| NotRead { what: printable(path.as_bytes()), error };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = openat(service, path, flags, Mode::empty()).map_err(|errno| failed(errno.into()))?;
+    let mut names = Vec::new();
+    for entry in Dir::read_from(&directory).map_err(|errno| failed(errno.into()))? {
+        let entry = entry.map_err(|errno| failed(errno.into()))?;
+        let name = entry.file_name().to_bytes();
+        if !name.starts_with(b".") {
+            names.push(OsStr::from_bytes(name).to_owned());
+        }
+    }
+    // Of more than one mistake always the same is told.
+    names.sort();
+    let mut variables = Vec::with_capacity(names.len());
+    let mut total = 0;
+    for name in names {
+        let value = value(directory.as_fd(), &name)
+            .map_err(|error| NotRead { what: printable(Path::new(path).join(&name).as_os_str().as_bytes()), error })?;
+        total += name.len() + value.as_ref().map_or(0, |value| value.len());
+        if total > MOST {
+            return Err(failed(io::Error::other("more than 2 MiB of variables")));
+        }
+        variables.push((name, value));
+    }
+    Ok(variables)
+}
+
+fn value(directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<Option<OsString>> {
+    if name.as_bytes().contains(&b'=') {
+        return Err(io::Error::other("a variable cannot have `=` in its name"));
+    }
+    // Without waiting: a FIFO must not hold up the module.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = File::from(openat(directory, name, flags, Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(LONGEST_VARIABLE).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 == LONGEST_VARIABLE && !bytes.contains(&b'\n') {
+        return Err(io::Error::other("its first line is longer than 128 KiB"));
+    }
+    Ok(family::variable(&bytes).map(OsString::from_vec))
+}
+
+fn pair(name: &OsStr, value: &OsStr) -> OsString {
+    let mut bytes = Vec::with_capacity(name.len() + value.len() + 1);
+    bytes.extend_from_slice(name.as_bytes());
+    bytes.push(b'=');
+    bytes.extend_from_slice(value.as_bytes());
+    OsString::from_vec(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn read(fill: impl Fn(&Path)) -> Result<Variables, NotRead> {
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::create_dir(directory.path().join("env")).expect("a directory");
+        fill(&directory.path().join("env"));
+        let held = File::open(directory.path()).expect("the directory");
+        let environment = vec![("BOTH".to_owned(), "toml".to_owned())];
+        let policy = Policy { environment, environment_dir: Some("env".to_owned()), ..Policy::default() };
+        Variables::of(held.as_fd(), &policy)
+    }
+
+    #[test]
+    fn files_are_variables_and_environment_wins() {
+        let variables = read(|env| {
+            let files =
+                [("A", "1 \n2\n"), ("BOTH", "dir"), ("EMPTY", ""), (".hidden", "x"), (MODULE, "x"), ("PATH", "/p")];
+            for (name, text) in files {
+                fs::write(env.join(name), text).expect("written");
+            }
+        })
+        .expect("read");
+        let some = |text: &str| Some(OsString::from(text));
+        assert_eq!(
+            variables,
+            Variables(vec![
+                ("A".into(), some("1")),
+                ("EMPTY".into(), None),
+                ("PATH".into(), some("/p")),
+                ("BOTH".into(), some("toml")),
+            ])
+        );
+        assert_eq!(variables.path(), "/p");
+        let environment = variables.environment(&ModuleName::new(b"web").expect("a name"));
+        assert!(environment.contains(&"A=1".into()) && environment.contains(&"SVTREE_MODULE=web".into()));
+        assert!(!environment.iter().any(|pair| pair.as_bytes().starts_with(b"EMPTY=")));
+    }
+
+    #[test]
+    fn mistakes_name_the_file() {
+        let mistake = |fill: &dyn Fn(&Path)| {
+            let NotRead { what, error } = read(fill).expect_err("a mistake");
+            format!("{what}: {error}")
+        };
+        let big = "x".repeat(128 << 10);
+        assert_eq!(
+            mistake(&|env| fs::write(env.join("A=B"), "").expect("written")),
+            "env/A=B: a variable cannot have `=` in its name"
+        );
+        assert_eq!(mistake(&|env| fs::create_dir(env.join("sub")).expect("made")), "env/sub: not a file");
+        assert_eq!(
+            mistake(&|env| fs::write(env.join("BIG"), &big).expect("written")),
+            "env/BIG: its first line is longer than 128 KiB"
+        );
+        assert!(mistake(&|env| fs::remove_dir(env).expect("removed")).starts_with("env: No such file"));
+    }
+}
