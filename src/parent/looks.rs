@@ -141,6 +141,10 @@ impl Parent {
                 Watching::No(place) => watch.remove(&place),
                 Watching::Yes(place) => {
                     let path = place.path().to_path_buf();
+                    match place {
+                        Place::Group(_) | Place::Incomplete(_) => self.wanted.look_again(&path, clock::moment()),
+                        Place::Module(_) | Place::Home(..) => {}
+                    }
                     // One that is gone already is another hint's.
                     if let Err(why) = watch.add(place)
                         && path.exists()

@@ -3,7 +3,8 @@
 //! Must never start or stop anything; the parent compares and acts.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -182,6 +183,14 @@ impl Wanted {
         self.absorb(found, Scope::Entries(tops), arrived, now);
     }
 
+    /// A directory is watched from now on: what happened in it before that is seen by another look.
+    pub fn look_again(&mut self, path: &Path, now: Moment) {
+        let below = path.strip_prefix(&self.services).ok();
+        if let Some(name) = below.and_then(|below| ModuleName::new(below.as_os_str().as_bytes()).ok()) {
+            self.again.insert(name.top(), now);
+        }
+    }
+
     /// Looks at what is due.
     pub fn look_at_due(&mut self, now: Stamp) {
         let due: BTreeSet<ModuleName> =
@@ -236,11 +245,11 @@ impl Wanted {
             let whole = arrived.iter().any(|arrived| *arrived == path || path.starts_with(arrived));
             self.module_found(name, path, &module, whole, now);
         }
-        self.update_watched(scope, now);
+        self.update_watched(scope);
     }
 
     /// Compares what is to be watched with what is.
-    fn update_watched(&mut self, scope: Scope<'_>, now: Stamp) {
+    fn update_watched(&mut self, scope: Scope<'_>) {
         let mut wanted: BTreeMap<&ModuleName, (Place, Id)> = BTreeMap::new();
         for (name, (path, other)) in self.others.iter().filter(|(name, _)| scope.covers(name)) {
             wanted.insert(name, (Place::Incomplete(path.clone()), other.id));
@@ -261,13 +270,6 @@ impl Wanted {
         });
         for (name, (place, id)) in wanted {
             if !self.watched.contains_key(name) {
-                match place {
-                    // What happened between the look and the watch is seen by another look.
-                    Place::Group(_) | Place::Incomplete(_) => {
-                        self.again.insert(name.top(), now.moment);
-                    }
-                    Place::Module(_) | Place::Home(..) => {}
-                }
                 self.watching.push(Watching::Yes(place.clone()));
                 self.watched.insert(name.clone(), (place, id));
             }
