@@ -160,6 +160,11 @@ struct Origin {
     prints: Prints,
 }
 
+/// What is to be logged waits for so long a quiet,
+const WRITE_AFTER: Duration = Duration::from_millis(5);
+/// but never so many lines.
+const LINES: usize = 64;
+
 struct Supervise {
     task: Box<Task>,
     home: Home,
@@ -221,6 +226,9 @@ impl Supervise {
         loop {
             if let Some(why) = self.why.take() {
                 self.end_scripts();
+                if !self.is_going() {
+                    self.write_lines();
+                }
                 if self.removes {
                     self.home.remove(&self.task.root, &self.task.name);
                 }
@@ -235,6 +243,12 @@ impl Supervise {
                 descriptors.extend(self.scripts.iter().filter_map(scripts::Script::ended));
                 inbox.wait(&descriptors, self.deadline())
             };
+            // No restart waits for a log: it is written once nothing else is to be done.
+            if !self.lines.is_empty()
+                && (self.lines.len() > LINES || (!ready.mail && !ready.descriptors.contains(&true)))
+            {
+                self.write_lines();
+            }
             // Exits first: their latency is what a restart costs.
             if self.child.is_some() {
                 self.look_at_child();
@@ -268,7 +282,8 @@ impl Supervise {
             || self.remains.iter().any(|remaining| remaining.ended().is_none());
         let look = blind.then(|| clock::moment().plus(Duration::from_secs(1)));
         let scripts = self.scripts.iter().filter_map(scripts::Script::deadline).min();
-        [self.machine.deadline(), look, scripts].into_iter().flatten().min()
+        let write = (!self.lines.is_empty()).then(|| clock::moment().plus(WRITE_AFTER));
+        [self.machine.deadline(), look, scripts, write].into_iter().flatten().min()
     }
 
     /// The FIFOs that are read now.
@@ -386,10 +401,10 @@ impl Supervise {
                 self.lines.push((Level::Warning, format!("failed: {why}")));
             }
         }
-        if self.is_going() {
-            self.lines.clear();
-        }
-        // Written last, so that no restart waits for a log.
+    }
+
+    /// Writes what there is to say in `supervise.log`.
+    fn write_lines(&mut self) {
         for (level, text) in std::mem::take(&mut self.lines) {
             self.home.log(level, &text);
         }

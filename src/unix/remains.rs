@@ -2,9 +2,11 @@
 //!
 //! Must never signal a process that it does not hold by a pidfd or that is not a member at that moment.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
 
 use super::{pidfd, raw};
 use crate::pure::exit::{Pid, Signal};
@@ -73,11 +75,14 @@ fn parse(bytes: &[u8]) -> Option<Stat> {
 /// are none nothing of it is left, and `/proc` need not be searched.
 #[must_use]
 pub fn may_exist() -> bool {
+    // Held open: each reading from its beginning is made anew by the kernel, and every restart waits for one.
+    static CHILDREN: OnceLock<Option<File>> = OnceLock::new();
     let own = std::process::id();
-    match fs::read(format!("/proc/self/task/{own}/children")) {
-        Ok(children) => !children.is_empty(),
+    let children = CHILDREN.get_or_init(|| File::open(format!("/proc/self/task/{own}/children")).ok());
+    match children.as_ref().map(|children| children.read_at(&mut [0; 1], 0)) {
+        Some(Ok(0)) => false,
         // Without that file only the search tells.
-        Err(_) => true,
+        Some(Ok(_) | Err(_)) | None => true,
     }
 }
 
