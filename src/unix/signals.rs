@@ -4,7 +4,7 @@
 
 use nix::sys::signal::{SigSet, Signal};
 
-use super::pidfd;
+use super::{pidfd, raw};
 
 /// What svscan is told by a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,7 @@ pub fn listen(tell: impl Fn(Told)) -> ! {
     for signal in all {
         set.add(signal);
     }
+    raw::give_way();
     // Orphans may have ended before the first SIGCHLD is waited for.
     pidfd::reap_orphans();
     loop {
