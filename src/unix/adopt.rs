@@ -6,7 +6,7 @@ use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
 
-use super::raw::Mark;
+use super::mark::Mark;
 use super::{pidfd, remains};
 use crate::pure::exit::{How, Pid};
 use crate::pure::state::Record;

@@ -7,6 +7,7 @@ pub mod environment;
 pub mod holder;
 pub mod home;
 pub mod inbox;
+pub mod mark;
 pub mod pidfd;
 pub mod raw;
 pub mod remains;

@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use super::mark::Mark;
 use crate::pure::exit::{Pid, Signal};
 
 /// What this process was started with and its programs are to get back.
@@ -150,44 +151,6 @@ pub struct Launch<'a> {
     pub mark: Option<(BorrowedFd<'a>, &'a CStr, Mark)>,
 }
 
-/// The mark that a child writes before it becomes the program: should svtree die between the clone and the record of
-/// it, its successor finds the program by this.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark([u8; MARK]);
-
-/// In bytes: the boot id as text, the pid, and `CLOCK_BOOTTIME` before the clone and after it in nanoseconds, all in
-/// the byte order of the machine.
-const MARK: usize = 36 + 4 + 8 + 8;
-
-impl Mark {
-    /// A mark that lacks what only the child knows.
-    #[must_use]
-    pub fn new(boot_id: &str) -> Mark {
-        let mut bytes = [0; MARK];
-        for (to, from) in bytes.iter_mut().zip(boot_id.as_bytes().iter().take(36)) {
-            *to = *from;
-        }
-        Mark(bytes)
-    }
-
-    /// Boot id, pid, and the two times, of bytes that a child wrote.
-    #[must_use]
-    pub fn read(bytes: &[u8]) -> Option<(String, Pid, [u64; 2])> {
-        let bytes: &[u8; MARK] = bytes.try_into().ok()?;
-        let boot_id = std::str::from_utf8(&bytes[..36]).ok()?.to_owned();
-        let pid = Pid::new(i32::from_ne_bytes(bytes[36..40].try_into().ok()?))?;
-        let before = u64::from_ne_bytes(bytes[40..48].try_into().ok()?);
-        let after = u64::from_ne_bytes(bytes[48..].try_into().ok()?);
-        Some((boot_id, pid, [before, after]))
-    }
-
-    fn set(&mut self, pid: i32, before: u64, after: u64) {
-        self.0[36..40].copy_from_slice(&pid.to_ne_bytes());
-        self.0[40..48].copy_from_slice(&before.to_ne_bytes());
-        self.0[48..].copy_from_slice(&after.to_ne_bytes());
-    }
-}
-
 /// A program that runs.
 #[derive(Debug)]
 pub struct Started {
@@ -311,7 +274,7 @@ unsafe fn prepare(job: &mut Job<'_>) {
             let file = libc::openat(directory.as_raw_fd(), name.as_ptr(), flags, 0o600);
             // A mark that cannot be written protects nobody; the program is started all the same.
             if file >= 0 {
-                libc::write(file, mark.0.as_ptr().cast::<c_void>(), MARK);
+                libc::write(file, mark.bytes().as_ptr().cast::<c_void>(), mark.bytes().len());
                 libc::close(file);
             }
         }
@@ -546,16 +509,6 @@ mod tests {
             nice: None,
             mark: None,
         })
-    }
-
-    #[test]
-    fn a_mark_is_read_as_it_was_written() {
-        let boot_id = "0123456789abcdef0123456789abcdef0123";
-        let mut mark = Mark::new(boot_id);
-        assert_eq!(Mark::read(&mark.0), None);
-        mark.set(7, 1, 2);
-        assert_eq!(Mark::read(&mark.0), Some((boot_id.to_owned(), Pid::new(7).expect("positive"), [1, 2])));
-        assert_eq!(Mark::read(&mark.0[1..]), None);
     }
 
     fn wait(pid: Pid) -> c_int {

@@ -8,7 +8,8 @@ use std::path::Path;
 
 use super::adopt;
 use super::environment::Variables;
-use super::raw::{self, Launch, Mark, Output, Started, Strings};
+use super::mark::Mark;
+use super::raw::{self, Launch, Output, Started, Strings};
 use super::report;
 use crate::pure::config::{Policy, Program};
 use crate::pure::exit::How;
