@@ -1,0 +1,116 @@
+//! Every encoding, there and back, for whatever values there are; and decoders that bear whatever bytes there are.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use svtree::pure::command::{Decoded, decode, encode};
+use svtree::pure::config;
+use svtree::pure::exit::{Exit, How, Pid, Signal};
+use svtree::pure::name::{ModuleName, escaped, unescaped};
+use svtree::pure::state::{ExitEntry, Record, State};
+use svtree::pure::status::{Running, Status, Want};
+use svtree::pure::time::Wall;
+
+fn wall() -> impl Strategy<Value = Wall> {
+    (0i64..253_402_300_000, 0u32..1_000_000_000).prop_map(|(seconds, nanos)| Wall { seconds, nanos })
+}
+
+fn pid() -> impl Strategy<Value = Pid> {
+    (1..i32::MAX).prop_filter_map("positive", Pid::new)
+}
+
+fn want() -> impl Strategy<Value = Want> {
+    prop_oneof![Just(Want::Up), Just(Want::Down), Just(Want::Once)]
+}
+
+prop_compose! {
+    fn status()(since in wall(), pid in proptest::option::of(pid()), finish: bool, paused: bool, want in want(), alarms: bool,
+                term_sent: bool) -> Status {
+        let running = match (pid, finish) {
+            (None, _) => Running::Nothing,
+            (Some(_), false) => Running::Program,
+            (Some(_), true) => Running::Finish,
+        };
+        Status { since, pid, running, paused, want, alarms, term_sent }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_status_is_read_as_it_was_written(status in status()) {
+        let read = Status::from_original(&status.to_original()).expect("a status");
+        let program = status.pid.filter(|_| status.running == Running::Program);
+        prop_assert_eq!((read.since, read.pid), (status.since, program));
+        prop_assert_eq!((read.paused, read.want, read.alarms), (status.paused, status.want, status.alarms));
+
+        let read = Status::from_runit(&status.to_runit()).expect("a status");
+        prop_assert_eq!(read, Status { alarms: true, ..status });
+        let daemontools = Status::from_runit(&status.to_runit()[..18]).expect("a status");
+        prop_assert_eq!((daemontools.since, daemontools.pid, daemontools.want), (status.since, status.pid, status.want));
+    }
+
+    #[test]
+    fn no_bytes_are_too_odd(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+        // What is accepted is written again as it was, so nothing is misread.
+        if let Ok(status) = Status::from_original(&bytes) {
+            prop_assert_eq!(status.to_original().to_vec(), bytes.clone());
+        }
+        let _ = Status::from_runit(&bytes);
+        let _ = State::decode(&bytes);
+        let text = String::from_utf8_lossy(&bytes);
+        let _ = config::service(&text);
+        let _ = config::group(&text);
+        let _ = config::parse_duration(&text);
+        let _ = Signal::parse(&text);
+        let _ = Wall::from_rfc3339(&text);
+    }
+
+    #[test]
+    fn a_line_of_toml_is_borne(key in "[a-z_.]{1,12}", value in "[ -~]{0,24}") {
+        let _ = config::service(&format!("{key} = {value}\n[restart]\n{key} = {value}\n"));
+    }
+
+    #[test]
+    fn a_letter_is_its_command(byte: u8) {
+        if let Decoded::Command(command) = decode(byte) {
+            prop_assert_eq!(encode(command), Some(byte));
+        }
+    }
+
+    #[test]
+    fn a_name_is_escaped_and_back(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+        prop_assert_eq!(unescaped(&escaped(&bytes)), bytes.clone());
+        if let Ok(name) = ModuleName::new(&bytes) {
+            prop_assert_eq!(name.as_bytes(), bytes.as_slice());
+            prop_assert!(!name.components().any(|part| part.is_empty() || part.starts_with(b".")));
+        }
+    }
+
+    #[test]
+    fn a_time_is_written_to_the_millisecond(wall in wall()) {
+        let read = Wall::from_rfc3339(&wall.rfc3339()).expect("a time");
+        prop_assert_eq!(read, Wall { nanos: wall.nanos / 1_000_000 * 1_000_000, ..wall });
+    }
+
+    #[test]
+    fn an_exit_is_read_as_it_was_written(at in wall(), pid in pid(), code in 0i32..256, signal in 1i32..65, core: bool,
+                                         kind in 0..3, millis in 0u64..1_000_000_000) {
+        let how = match kind {
+            0 => How::Exited(code),
+            1 => How::Killed { signal: Signal(signal), core },
+            _ => How::Unknown,
+        };
+        let at = Wall { nanos: at.nanos / 1_000_000 * 1_000_000, ..at };
+        let exit = Exit { at, pid, how, uptime: Duration::from_millis(millis) };
+        prop_assert_eq!(ExitEntry::new(&exit).exit(), Some(exit));
+    }
+
+    #[test]
+    fn a_state_is_read_as_it_was_written(name: String, reason: Option<String>, pid in proptest::option::of(1i32..i32::MAX),
+                                         counted in proptest::collection::vec((any::<u64>(), any::<bool>()), 0..4), since: u64) {
+        let record = Record { pid, counted, since, ..Record::default() };
+        let state = State { name, reason, pid, record: Some(record), ..State::default() };
+        prop_assert_eq!(State::decode(&state.encode()), Ok(state));
+    }
+}
