@@ -16,6 +16,7 @@ use super::table;
 use crate::pure::name::ModuleName;
 use crate::pure::state::{State, StateName, seconds};
 use crate::pure::time::Wall;
+use crate::unix::adopt;
 use crate::unix::client::{self, Line};
 use crate::unix::clock;
 use crate::unix::home::file;
@@ -83,7 +84,7 @@ struct Clocks {
 
 impl Clocks {
     fn read() -> Clocks {
-        Clocks { wall: clock::wall(), boottime: clock::boottime(), boot_id: client::boot_id() }
+        Clocks { wall: clock::wall(), boottime: clock::boottime(), boot_id: adopt::boot_id().to_owned() }
     }
 
     /// How long ago the pid changed last. The wall clock may have been set since; the clock of this boot was not.

@@ -242,13 +242,6 @@ pub(super) fn poll_until(ends: &mut [PollFd<'_>], deadline: Option<Moment>) -> i
     }
 }
 
-/// The name of this run of the kernel; empty if it does not tell.
-#[must_use]
-pub fn boot_id() -> String {
-    let id = read(Path::new("/proc/sys/kernel/random/boot_id")).unwrap_or_default();
-    String::from_utf8_lossy(&id).trim().to_owned()
-}
-
 /// How many columns standard output has; `None` if it is no terminal.
 #[must_use]
 pub fn columns() -> Option<usize> {
