@@ -23,9 +23,10 @@ use crate::pure::reconcile::{Actual, Id};
 use crate::pure::state::State;
 use crate::supervise::{self, Loaded, Mail, Report, Task, Why};
 use crate::unix::adopt::{self, Found};
+use crate::unix::prints::Prints;
 use crate::unix::raw::Output;
 use crate::unix::report::{self, plain};
-use crate::unix::scan::{self, Prints};
+use crate::unix::scan;
 use crate::unix::watch::Place;
 use crate::unix::{client, clock, home, inbox, pidfd};
 

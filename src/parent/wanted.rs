@@ -12,8 +12,9 @@ use crate::pure::name::ModuleName;
 use crate::pure::reconcile::{Desired, Id};
 use crate::pure::time::{Moment, Stamp, Wall};
 use crate::supervise::Loaded;
+use crate::unix::prints::{self, Prints};
 use crate::unix::report::Repeated;
-use crate::unix::scan::{self, Found, Module, Other, Prints};
+use crate::unix::scan::{self, Found, Module, Other};
 use crate::unix::watch::Place;
 
 /// A module that is asked for.
@@ -309,7 +310,7 @@ impl Wanted {
         }
         // A running program may write in its directory; only a module that has not begun must be all quiet.
         let changed = if wish.loaded.is_some() { module.prints.changed() } else { module.changed };
-        let age = scan::age(changed, now.wall).unwrap_or(Duration::ZERO).max(now.moment.since(wish.seen_at));
+        let age = prints::age(changed, now.wall).unwrap_or(Duration::ZERO).max(now.moment.since(wish.seen_at));
         if age < self.settle && !wish.arrived {
             wish.settled_at = now.moment.plus(self.settle.saturating_sub(age));
             self.again.insert(name.top(), wish.settled_at);

@@ -25,10 +25,10 @@ use crate::pure::reconcile::Id;
 use crate::pure::time::Moment;
 use crate::unix::home::{Home, Level, NotOpened};
 use crate::unix::inbox::{Inbox, Mailbox};
+use crate::unix::prints::{Glance, Prints};
 use crate::unix::raw;
 use crate::unix::raw::Output;
 use crate::unix::remains::Remaining;
-use crate::unix::scan::Prints;
 use crate::unix::{clock, pidfd, spawn};
 
 /// What a module asks for, and the files that it was read from.
@@ -160,16 +160,31 @@ struct Origin {
     prints: Prints,
 }
 
-/// What is to be logged waits for so long a quiet,
-const WRITE_AFTER: Duration = Duration::from_millis(5);
+/// What can wait waits for so long a quiet,
+const REST_AFTER: Duration = Duration::from_millis(5);
 /// but never so many lines.
 const LINES: usize = 64;
+
+/// What is to be done after a wait.
+#[derive(Debug, Default)]
+struct Turn {
+    /// The child may have ended.
+    child: bool,
+    /// Which of the FIFOs can be read.
+    controls: Vec<usize>,
+    /// There may be mail.
+    mail: bool,
+}
 
 struct Supervise {
     task: Box<Task>,
     home: Home,
     machine: Machine,
+    /// What the service directory held.
+    glance: Glance,
     child: Option<Child>,
+    /// Of the child that has ended: closing it takes longer than a restart has to wait.
+    spent: Option<OwnedFd>,
     /// `None` for an adopted program.
     origin: Option<Origin>,
     /// When the process that the record names was started.
@@ -202,7 +217,9 @@ impl Supervise {
             task,
             home,
             machine,
+            glance: Glance::default(),
             child: None,
+            spent: None,
             origin: None,
             between: [0; 2],
             sweep: None,
@@ -234,23 +251,9 @@ impl Supervise {
                 }
                 return why;
             }
-            raw::trim_stack();
-            let ready = {
-                let mut descriptors: Vec<BorrowedFd<'_>> = Vec::with_capacity(4);
-                descriptors.extend(self.controls());
-                descriptors.extend(self.child.iter().filter_map(Child::ended));
-                descriptors.extend(self.remains.iter().filter_map(Remaining::ended));
-                descriptors.extend(self.scripts.iter().filter_map(scripts::Script::ended));
-                inbox.wait(&descriptors, self.deadline())
-            };
-            // No restart waits for a log: it is written once nothing else is to be done.
-            if !self.lines.is_empty()
-                && (self.lines.len() > LINES || (!ready.mail && !ready.descriptors.contains(&true)))
-            {
-                self.write_lines();
-            }
+            let ready = self.wait(inbox);
             // Exits first: their latency is what a restart costs.
-            if self.child.is_some() {
+            if ready.child {
                 self.look_at_child();
             }
             if self.sweep.is_some() {
@@ -259,9 +262,8 @@ impl Supervise {
             if !self.scripts.is_empty() {
                 self.look_at_scripts();
             }
-            let controls = self.controls().count();
-            for index in (0..controls).filter(|index| ready.descriptors.get(*index) == Some(&true)) {
-                self.read_letters(index);
+            for control in ready.controls {
+                self.read_letters(control);
             }
             self.obey_letters();
             if ready.mail {
@@ -275,6 +277,44 @@ impl Supervise {
         }
     }
 
+    /// Waits until something is to be done. What can wait is done once nothing has come for a moment: lines for the log,
+    /// so that no restart waits for them, and giving back the stack, which must be faulted in again.
+    fn wait(&mut self, inbox: &Inbox<Mail>) -> Turn {
+        if self.lines.len() > LINES {
+            self.write_lines();
+        }
+        if let Some(turn) = self.wait_until(inbox, Some(clock::moment().plus(REST_AFTER))) {
+            return turn;
+        }
+        self.write_lines();
+        raw::trim_stack();
+        self.wait_until(inbox, None).unwrap_or_default()
+    }
+
+    /// `None` when `soon` has passed before anything else.
+    fn wait_until(&self, inbox: &Inbox<Mail>, soon: Option<Moment>) -> Option<Turn> {
+        let mut descriptors: Vec<BorrowedFd<'_>> = Vec::with_capacity(4);
+        descriptors.extend(self.controls());
+        let controls = descriptors.len();
+        let child = self.child.as_ref().and_then(Child::ended);
+        descriptors.extend(child);
+        descriptors.extend(self.remains.iter().filter_map(Remaining::ended));
+        descriptors.extend(self.scripts.iter().filter_map(scripts::Script::ended));
+        let deadline = self.deadline();
+        let ready = inbox.wait(&descriptors, [soon, deadline].into_iter().flatten().min());
+        let is_due = deadline.is_some_and(|deadline| deadline <= clock::moment());
+        if soon.is_some() && !is_due && !ready.mail && !ready.descriptors.contains(&true) {
+            return None;
+        }
+        // A child without a pidfd sends mail.
+        let child = match child {
+            Some(_) => ready.mail || ready.descriptors.get(controls) == Some(&true),
+            None => self.child.is_some(),
+        };
+        let controls = (0..controls).filter(|control| ready.descriptors.get(*control) == Some(&true)).collect();
+        Some(Turn { child, controls, mail: ready.mail })
+    }
+
     /// What the kernel does not tell of is looked at once a second.
     fn deadline(&self) -> Option<Moment> {
         let blind = self.child.iter().any(|child| child.withheld || (child.pidfd.is_none() && !child.own))
@@ -282,8 +322,7 @@ impl Supervise {
             || self.remains.iter().any(|remaining| remaining.ended().is_none());
         let look = blind.then(|| clock::moment().plus(Duration::from_secs(1)));
         let scripts = self.scripts.iter().filter_map(scripts::Script::deadline).min();
-        let write = (!self.lines.is_empty()).then(|| clock::moment().plus(WRITE_AFTER));
-        [self.machine.deadline(), look, scripts, write].into_iter().flatten().min()
+        [self.machine.deadline(), look, scripts].into_iter().flatten().min()
     }
 
     /// The FIFOs that are read now.
@@ -433,6 +472,7 @@ impl Supervise {
             Action::Publish => self.publish(),
             Action::Reap(pid) => {
                 pidfd::reap(pid);
+                self.spent = None;
                 // Unless the next one has taken its place already.
                 let _ = self.task.program.compare_exchange(pid.get(), 0, Ordering::SeqCst, Ordering::SeqCst);
                 None

@@ -13,9 +13,9 @@ use crate::pure::machine::{Ended, Event, NotStarted, Phase};
 use crate::pure::name::printable;
 use crate::pure::time::Moment;
 use crate::unix::home::Level;
+use crate::unix::prints::{self, Prints};
 use crate::unix::raw::{self, Started};
 use crate::unix::remains::{self, Remaining};
-use crate::unix::scan::{self, Prints};
 use crate::unix::spawn::{self, Service};
 use crate::unix::{clock, pidfd, report};
 
@@ -45,7 +45,7 @@ impl Supervise {
     }
 
     pub(super) fn spawn(&mut self) -> Event {
-        let prints = Prints::read(self.home.service());
+        let prints = self.glance.prints(self.home.service());
         if prints != self.task.loaded.prints
             && let Some(until) = self.unsettled(prints)
         {
@@ -71,15 +71,15 @@ impl Supervise {
     }
 
     /// When to try again, if the files must not be used as they stand: they are being written, or not read yet.
-    fn unsettled(&mut self, prints: Prints) -> Option<Moment> {
+    fn unsettled(&mut self, found: Prints) -> Option<Moment> {
         let now = clock::stamp();
-        if let Some(age) = scan::age(prints.changed(), now.wall)
+        if let Some(age) = prints::age(found.changed(), now.wall)
             && age < self.task.settle
         {
             return Some(now.moment.plus(self.task.settle.saturating_sub(age)));
         }
-        if !prints.ask_as(&self.task.loaded.prints) && self.stale != Some(prints) {
-            self.stale = Some(prints);
+        if !found.ask_as(&self.task.loaded.prints) && self.stale != Some(found) {
+            self.stale = Some(found);
             self.report(Report::Stale(self.task.name.clone()));
             return Some(now.moment.plus(Duration::from_secs(1)));
         }
@@ -131,11 +131,11 @@ impl Supervise {
         };
         let finishing = matches!(self.machine.phase(), Phase::Finishing { .. });
         let own = child.own;
-        self.child = None;
+        self.spent = self.child.take().and_then(|child| child.pidfd);
         // What somebody else's child leaves does not come to us.
         let left_something =
             (!own || remains::may_exist()) && remains::of_session(pid).map_or(true, |left| !left.is_empty());
-        let finish = !finishing && scan::has_finish(self.home.service());
+        let finish = !finishing && self.glance.has_finish(self.home.service());
         if !finishing {
             self.lines.push((Level::Notice, format!("pid {pid} {how}")));
         }

@@ -11,7 +11,7 @@ use crate::pure::exit::{How, Pid, Signal};
 use crate::pure::machine::Event;
 use crate::pure::time::Moment;
 use crate::unix::home::Level;
-use crate::unix::{clock, pidfd, raw, remains, scan, spawn};
+use crate::unix::{clock, pidfd, raw, remains, spawn};
 
 /// A script has no longer than this, or than the program has to stop if that is less.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -88,7 +88,7 @@ impl Supervise {
     /// Starts the next script there is.
     fn ask(&mut self, mut question: Question) -> Option<Event> {
         while let Some(letter) = question.letters.pop() {
-            if !scan::has_control(self.home.service(), letter) {
+            if !self.glance.has_control(self.home.service(), letter) {
                 continue;
             }
             let policy = &self.task.loaded.policy;

@@ -14,7 +14,7 @@ use crate::pure::state::{ExitEntry, Record, State};
 use crate::pure::time::{Moment, Stamp, Wall};
 use crate::unix::adopt::{self, Found};
 use crate::unix::home::Level;
-use crate::unix::{clock, pidfd, remains, scan};
+use crate::unix::{clock, pidfd, remains};
 
 impl Supervise {
     /// Takes over what a predecessor left, or starts.
@@ -48,7 +48,7 @@ impl Supervise {
             Found::Ended(pid, how, vacant) if !record.finishing => {
                 self.lines.push((Level::Warning, format!("pid {pid} of a predecessor {how} meanwhile")));
                 let remains = vacant && remains::of_session(pid).map_or(true, |left| !left.is_empty());
-                let finish = scan::has_finish(self.home.service());
+                let finish = self.glance.has_finish(self.home.service());
                 self.feed(Event::Lost(Ended { pid, how, remains, finish }));
             }
             Found::Ended(..) => self.feed(Event::Begin),

@@ -2,7 +2,8 @@
 //!
 //! Must never set a variable of this process.
 
-use std::ffi::{OsStr, OsString};
+use std::borrow::Cow;
+use std::ffi::{CStr, CString, NulError, OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -72,21 +73,28 @@ impl Variables {
     }
 
     /// The whole environment of a module's program, as `NAME=value`.
-    #[must_use]
-    pub fn environment(&self, module: &ModuleName) -> Vec<OsString> {
+    ///
+    /// # Errors
+    /// A NUL in what the module adds.
+    pub fn environment(&self, module: &ModuleName) -> Result<Vec<Cow<'static, CStr>>, NulError> {
         // It cannot change while svtree runs: nobody sets variables in it.
-        static OWN: OnceLock<Vec<(OsString, OsString)>> = OnceLock::new();
+        static OWN: OnceLock<Vec<(OsString, CString)>> = OnceLock::new();
         let own = OWN.get_or_init(|| {
             std::env::vars_os()
                 .filter(|(name, _)| !NOT_HANDED_ON.iter().any(|other| name == other) && name != MODULE)
+                .filter_map(|(name, value)| pair(&name, &value).ok().map(|pair| (name, pair)))
                 .collect()
         });
         let said = |name: &OsStr| self.0.iter().any(|(other, _)| other == name);
-        let mut pairs: Vec<OsString> =
-            own.iter().filter(|(name, _)| !said(name)).map(|(name, value)| pair(name, value)).collect();
-        pairs.extend(self.0.iter().filter_map(|(name, value)| Some(pair(name, value.as_ref()?))));
-        pairs.push(pair(OsStr::new(MODULE), module.as_os_str()));
-        pairs
+        let mut pairs = Vec::with_capacity(own.len() + self.0.len() + 1);
+        pairs.extend(own.iter().filter(|(name, _)| !said(name)).map(|(_, pair)| Cow::Borrowed(pair.as_c_str())));
+        for (name, value) in &self.0 {
+            if let Some(value) = value {
+                pairs.push(Cow::Owned(pair(name, value)?));
+            }
+        }
+        pairs.push(Cow::Owned(pair(OsStr::new(MODULE), module.as_os_str())?));
+        Ok(pairs)
     }
 }
 
@@ -137,12 +145,12 @@ fn value(directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<Option<OsString>
     Ok(family::variable(&bytes).map(OsString::from_vec))
 }
 
-fn pair(name: &OsStr, value: &OsStr) -> OsString {
-    let mut bytes = Vec::with_capacity(name.len() + value.len() + 1);
+fn pair(name: &OsStr, value: &OsStr) -> Result<CString, NulError> {
+    let mut bytes = Vec::with_capacity(name.len() + value.len() + 2);
     bytes.extend_from_slice(name.as_bytes());
     bytes.push(b'=');
     bytes.extend_from_slice(value.as_bytes());
-    OsString::from_vec(bytes)
+    CString::new(bytes)
 }
 
 #[cfg(test)]
@@ -181,9 +189,9 @@ mod tests {
             ])
         );
         assert_eq!(variables.path(), "/p");
-        let environment = variables.environment(&ModuleName::new(b"web").expect("a name"));
-        assert!(environment.contains(&"A=1".into()) && environment.contains(&"SVTREE_MODULE=web".into()));
-        assert!(!environment.iter().any(|pair| pair.as_bytes().starts_with(b"EMPTY=")));
+        let environment = variables.environment(&ModuleName::new(b"web").expect("a name")).expect("no NUL");
+        assert!(environment.contains(&c"A=1".into()) && environment.contains(&c"SVTREE_MODULE=web".into()));
+        assert!(!environment.iter().any(|pair| pair.to_bytes().starts_with(b"EMPTY=")));
     }
 
     #[test]

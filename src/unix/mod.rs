@@ -9,6 +9,7 @@ pub mod home;
 pub mod inbox;
 pub mod mark;
 pub mod pidfd;
+pub mod prints;
 pub mod raw;
 pub mod remains;
 pub mod report;

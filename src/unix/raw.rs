@@ -3,7 +3,8 @@
 
 #![allow(unsafe_code, reason = "here alone, as the first line says")]
 
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::borrow::Cow;
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
@@ -23,6 +24,8 @@ struct Original {
     umask: libc::mode_t,
     /// Whether `close_range` works, so that a child may share the table of descriptors until it leaves it.
     close_range: bool,
+    /// The scheduling policy, for a child of a thread that gives way; `None` for one that no thread of ours changes.
+    policy: Option<c_int>,
 }
 
 static ORIGINAL: OnceLock<Original> = OnceLock::new();
@@ -69,7 +72,11 @@ pub fn prepare_process() {
             libc::umask(umask);
             let close_range =
                 libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) == 0;
-            Original { ignored, open_files, umask, close_range }
+            // What the C library takes for itself, it would take from an arena of its own for each thread.
+            #[cfg(target_env = "gnu")]
+            libc::mallopt(libc::M_ARENA_MAX, 1);
+            let policy = Some(libc::sched_getscheduler(0)).filter(|policy| *policy == libc::SCHED_OTHER);
+            Original { ignored, open_files, umask, close_range, policy }
         }
     });
 }
@@ -105,15 +112,15 @@ unsafe fn set_default(signal: c_int) {
 /// Strings for `execve`: what owns them, and the array of pointers that ends in NULL.
 #[derive(Debug)]
 pub struct Strings {
-    _owned: Vec<CString>,
+    _owned: Vec<Cow<'static, CStr>>,
     pointers: Vec<*const c_char>,
 }
 
 impl Strings {
     /// Takes the strings.
     #[must_use]
-    pub fn new(owned: Vec<CString>) -> Strings {
-        // The heap block of a CString does not move with it.
+    pub fn new(owned: Vec<Cow<'static, CStr>>) -> Strings {
+        // The heap block of one that is owned does not move with it.
         let pointers = owned.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect();
         Strings { _owned: owned, pointers }
     }
@@ -136,7 +143,7 @@ pub struct Launch<'a> {
     /// Its working directory, then; relative to the first.
     pub subdirectory: Option<&'a CStr>,
     /// What to execute: tried in turn, as a search in PATH does.
-    pub candidates: &'a [CString],
+    pub candidates: &'a [Cow<'static, CStr>],
     /// `argv`.
     pub arguments: &'a Strings,
     /// `environ`.
@@ -200,14 +207,22 @@ pub fn start(launch: &Launch<'_>) -> Result<Started, Failure> {
     if original.close_range {
         flags |= libc::CLONE_FILES;
     }
+    // The moment the child leaves our memory, in the midst of its exec, the kernel wakes this thread, and would let it
+    // take the child's processor to write its records, while the program stands still.
+    if original.policy.is_some() {
+        schedule(libc::SCHED_BATCH);
+    }
     let mut number: RawFd = -1;
     let mut pid = clone(&stack, flags, &mut job, &mut number);
     if pid < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL) {
         // Before Linux 5.2 there are no pidfds.
         pid = clone(&stack, flags & !libc::CLONE_PIDFD, &mut job, &mut number);
     }
+    let error = io::Error::last_os_error();
+    if let Some(policy) = original.policy {
+        schedule(policy);
+    }
     if pid < 0 {
-        let error = io::Error::last_os_error();
         stack.give_back();
         return Err(Failure { step: "cloning", error });
     }
@@ -277,6 +292,9 @@ unsafe fn prepare(job: &mut Job<'_>) {
                 libc::write(file, mark.bytes().as_ptr().cast::<c_void>(), mark.bytes().len());
                 libc::close(file);
             }
+        }
+        if let Some(policy) = job.original.policy {
+            schedule(policy);
         }
         job.step = "making a session";
         if libc::setsid() < 0 {
@@ -461,10 +479,15 @@ pub fn kill_by_pidfd(pidfd: BorrowedFd<'_>, signal: Signal) -> io::Result<()> {
 /// Lets this thread never take a processor from another one that runs: for one that hears of every exit, but has to do
 /// only with orphans, and must not get in the way of the restart.
 pub fn give_way() {
+    schedule(libc::SCHED_BATCH);
+}
+
+/// Sets the scheduling policy of this thread, or of a child that has only one; its nice value stays.
+fn schedule(policy: c_int) {
     let parameters = libc::sched_param { sched_priority: 0 };
     // SAFETY: reads one structure; 0 is the calling thread. Where it is refused nothing is different but the haste.
     unsafe {
-        libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameters);
+        libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const parameters);
     }
 }
 
@@ -489,19 +512,23 @@ fn check(result: c_int) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::CString;
     use std::os::fd::AsFd;
 
+    fn owned(words: &[&str]) -> Vec<Cow<'static, CStr>> {
+        words.iter().map(|word| Cow::Owned(CString::new(*word).expect("no NUL"))).collect()
+    }
+
     fn strings(words: &[&str]) -> Strings {
-        Strings::new(words.iter().map(|word| CString::new(*word).expect("no NUL")).collect())
+        Strings::new(owned(words))
     }
 
     fn run(candidates: &[&str], arguments: &[&str]) -> Result<Started, Failure> {
         let root = std::fs::File::open("/").expect("the root");
-        let candidates: Vec<CString> = candidates.iter().map(|path| CString::new(*path).expect("no NUL")).collect();
         start(&Launch {
             directory: root.as_fd(),
             subdirectory: None,
-            candidates: &candidates,
+            candidates: &owned(candidates),
             arguments: &strings(arguments),
             environment: &strings(&[]),
             output: Output::Null,

@@ -77,8 +77,10 @@ fn parse(bytes: &[u8]) -> Option<Stat> {
 pub fn may_exist() -> bool {
     // Held open: each reading from its beginning is made anew by the kernel, and every restart waits for one.
     static CHILDREN: OnceLock<Option<File>> = OnceLock::new();
-    let own = std::process::id();
-    let children = CHILDREN.get_or_init(|| File::open(format!("/proc/self/task/{own}/children")).ok());
+    let children = CHILDREN.get_or_init(|| {
+        let own = std::process::id();
+        File::open(format!("/proc/self/task/{own}/children")).ok()
+    });
     match children.as_ref().map(|children| children.read_at(&mut [0; 1], 0)) {
         Some(Ok(0)) => false,
         // Without that file only the search tells.

@@ -4,17 +4,16 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rustix::fs::{Access, AtFlags, Dir, FileType, Mode, OFlags, Stat, accessat, fstat, openat, statat};
 use rustix::io::Errno;
 
 use super::home::file;
+use super::prints::{self, FINISH, Prints, RUN, SERVICE, id};
 use super::report::plain;
 use crate::pure::config::{self, Mistake, Policy, Program};
 use crate::pure::family;
@@ -28,104 +27,13 @@ pub const FILES: [&str; 9] = {
     [RUN, SERVICE, GROUP, file::DOWN, FINISH, first.name, second.name, third.name, fourth.name]
 };
 
-const RUN: &str = "run";
-const SERVICE: &str = "service.toml";
 const GROUP: &str = "group.toml";
-const FINISH: &str = "finish";
 
 /// Groups in groups are followed this deep; more is a loop of links.
 const DEEPEST: usize = 16;
 
 /// A `service.toml` of more bytes than this is a mistake.
 const LONGEST_FILE: u64 = 1 << 20;
-
-/// A file as it was: another print means that it was changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Print {
-    id: Id,
-    size: i64,
-    changed: Wall,
-    modified: Wall,
-}
-
-impl Print {
-    fn of(stat: &Stat) -> Print {
-        Print {
-            id: id(stat),
-            size: stat.st_size,
-            changed: Wall { seconds: stat.st_ctime, nanos: u32::try_from(stat.st_ctime_nsec).unwrap_or(0) },
-            modified: Wall { seconds: stat.st_mtime, nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0) },
-        }
-    }
-
-    /// When it was changed last, contents or mode.
-    #[must_use]
-    pub fn changed(&self) -> Wall {
-        self.changed
-    }
-}
-
-fn id(stat: &Stat) -> Id {
-    Id { device: stat.st_dev, inode: stat.st_ino }
-}
-
-/// The prints of the files that decide what is started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Prints {
-    /// Of `run`.
-    pub run: Option<Print>,
-    /// Of `service.toml`.
-    pub service: Option<Print>,
-    /// Of the small files of the family.
-    pub small: Option<Small>,
-}
-
-/// One print of all the small files of the family: each module has several of these, and hardly any has such a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Small {
-    /// Of the names and the prints of those that are there.
-    digest: u64,
-    /// When the youngest was changed last.
-    changed: Wall,
-}
-
-impl Small {
-    fn read(directory: std::os::fd::BorrowedFd<'_>) -> Option<Small> {
-        let mut digest = DefaultHasher::new();
-        let mut youngest = None;
-        for file in &family::FILES {
-            if let Ok(stat) = statat(directory, file.name, AtFlags::empty()) {
-                let print = Print::of(&stat);
-                (file.name, print).hash(&mut digest);
-                youngest = youngest.max(Some(print.changed()));
-            }
-        }
-        youngest.map(|changed| Small { digest: digest.finish(), changed })
-    }
-}
-
-impl Prints {
-    /// Reads them from a service directory.
-    #[must_use]
-    pub fn read(directory: std::os::fd::BorrowedFd<'_>) -> Prints {
-        let print = |name: &str| statat(directory, name, AtFlags::empty()).ok().map(|stat| Print::of(&stat));
-        Prints { run: print(RUN), service: print(SERVICE), small: Small::read(directory) }
-    }
-
-    /// Whether what a policy is read from is the same.
-    #[must_use]
-    pub fn ask_as(&self, other: &Prints) -> bool {
-        (self.service, self.small) == (other.service, other.small)
-    }
-
-    /// When the youngest of them was changed last.
-    #[must_use]
-    pub fn changed(&self) -> Wall {
-        let changed = |print: Option<Print>| print.map_or(Wall::default(), |print| print.changed());
-        let small = self.small.map_or(Wall::default(), |small| small.changed);
-        changed(self.run).max(changed(self.service)).max(small)
-    }
-}
 
 /// A directory that is, or will be, a module.
 #[derive(Debug)]
@@ -178,6 +86,13 @@ pub fn names(directory: &Path) -> io::Result<(Id, Vec<OsString>)> {
 
 const OPEN: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
+/// How a directory is opened that is only looked into: with nothing that a watch on it or on its parent would tell of,
+/// since our own look would wake us.
+#[cfg(target_os = "linux")]
+const HOLD: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+#[cfg(not(target_os = "linux"))]
+const HOLD: OFlags = OPEN;
+
 fn names_of(directory: &OwnedFd) -> io::Result<Vec<OsString>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(directory)? {
@@ -197,7 +112,7 @@ fn names_of(directory: &OwnedFd) -> io::Result<Vec<OsString>> {
 /// # Errors
 /// It is there and cannot be looked at: nothing is known of it.
 pub fn look(path: &Path) -> io::Result<Entry> {
-    let directory = match openat(rustix::fs::CWD, path, OPEN, Mode::empty()) {
+    let directory = match openat(rustix::fs::CWD, path, HOLD, Mode::empty()) {
         Ok(directory) => directory,
         // Gone, no directory, a dangling link, a loop of links.
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(Entry::Nothing),
@@ -215,7 +130,11 @@ pub fn look(path: &Path) -> io::Result<Entry> {
             return Ok(Entry::Rejected(id(&stat), "group.toml stands beside run or service.toml: remove one of them"));
         }
         let mistake = read(&directory, GROUP).and_then(|text| config::group(&text).map_err(|all| first(GROUP, &all)));
-        return Ok(Entry::Group { id: id(&stat), members: names_of(&directory)?, mistake: mistake.err() });
+        return Ok(Entry::Group {
+            id: id(&stat),
+            members: names_of(&openat(&directory, c".", OPEN, Mode::empty())?)?,
+            mistake: mistake.err(),
+        });
     }
     let executable = |stat: &Stat| {
         FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
@@ -230,16 +149,11 @@ pub fn look(path: &Path) -> io::Result<Entry> {
     let finish = there(FINISH)?;
     let owned = [(".", Some(&stat)), (RUN, run.as_ref()), (SERVICE, service.as_ref()), (FINISH, finish.as_ref())];
     let exposed = owned.iter().find_map(|(name, stat)| exposed(name, (*stat)?));
-    let prints = Prints {
-        run: run.as_ref().map(Print::of),
-        service: service.as_ref().map(Print::of),
-        small: Small::read(directory.as_fd()),
-    };
-    let filled = Wall { seconds: stat.st_mtime, nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0) };
+    let prints = Prints::read(directory.as_fd());
     Ok(Entry::Module(Module {
         id: id(&stat),
         prints,
-        changed: prints.changed().max(filled),
+        changed: prints.changed().max(prints::modified(&stat)),
         linked: path.symlink_metadata().is_ok_and(|entry| entry.is_symlink()),
         normally_up: there(file::DOWN)?.is_none(),
         exposed,
@@ -307,8 +221,8 @@ fn first(name: &str, mistakes: &[Mistake]) -> String {
 /// What is wrong, in words.
 pub fn open(path: &Path, id: Id) -> Result<OwnedFd, String> {
     let failed = |errno: Errno| plain(&errno.into());
-    let directory = openat(rustix::fs::CWD, path, OPEN, Mode::empty()).map_err(failed)?;
-    let found = self::id(&fstat(&directory).map_err(failed)?);
+    let directory = openat(rustix::fs::CWD, path, HOLD, Mode::empty()).map_err(failed)?;
+    let found = prints::id(&fstat(&directory).map_err(failed)?);
     if found == id { Ok(directory) } else { Err("its directory was replaced".to_owned()) }
 }
 
@@ -352,19 +266,6 @@ pub fn mistakes(path: &Path, module: &Module) -> Result<Policy, Vec<String>> {
         }
     }
     if wrong.is_empty() { Ok(policy) } else { Err(wrong) }
-}
-
-/// Whether a module has an executable `finish`.
-#[must_use]
-pub fn has_finish(directory: std::os::fd::BorrowedFd<'_>) -> bool {
-    accessat(directory, FINISH, Access::EXEC_OK, AtFlags::EACCESS).is_ok()
-}
-
-/// Whether a module has an executable `control/LETTER`.
-#[must_use]
-pub fn has_control(directory: std::os::fd::BorrowedFd<'_>, letter: u8) -> bool {
-    let path = [b"control/".as_slice(), &[letter]].concat();
-    accessat(directory, path.as_slice(), Access::EXEC_OK, AtFlags::EACCESS).is_ok()
 }
 
 /// What one look at a part of the tree found.
@@ -442,14 +343,6 @@ impl Found {
         }
         Ok((id, found))
     }
-}
-
-/// How long ago a file was changed; `None` when its time is in the future, as after the clock was set.
-#[must_use]
-pub fn age(changed: Wall, now: Wall) -> Option<Duration> {
-    let nanos =
-        i128::from(now.seconds - changed.seconds) * 1_000_000_000 + i128::from(now.nanos) - i128::from(changed.nanos);
-    u64::try_from(nanos).ok().map(Duration::from_nanos)
 }
 
 /// For a message: a path as it can be shown.

@@ -1,5 +1,6 @@
 //! Makes a launch of `run`, of a command, of `finish` or of `control/LETTER`: words, environment, where to look. Must never restart anything.
 
+use std::borrow::Cow;
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fmt;
 use std::os::fd::BorrowedFd;
@@ -104,13 +105,9 @@ fn launch(
 ) -> Result<Started, NotStarted> {
     let first = words.first().map_or(OsStr::new(""), OsString::as_os_str);
     let what = String::from_utf8_lossy(first.as_bytes()).into_owned();
-    let string = |bytes: &OsStr| {
-        CString::new(bytes.as_bytes()).map_err(|error| NotStarted {
-            what: what.clone(),
-            step: "preparing",
-            error: error.into(),
-        })
-    };
+    let not_prepared =
+        |error: std::ffi::NulError| NotStarted { what: what.clone(), step: "preparing", error: error.into() };
+    let string = |bytes: &OsStr| CString::new(bytes.as_bytes()).map(Cow::Owned).map_err(not_prepared);
     let variables = Variables::of(service.directory, policy).map_err(|not_read| NotStarted {
         what: not_read.what,
         step: "reading environment_dir",
@@ -121,7 +118,7 @@ fn launch(
         .map(|path| string(path))
         .collect::<Result<Vec<_>, _>>()?;
     let arguments = words.iter().map(|word| string(word)).collect::<Result<Vec<_>, _>>()?;
-    let environment = variables.environment(service.name).iter().map(|pair| string(pair)).collect::<Result<_, _>>()?;
+    let environment = variables.environment(service.name).map_err(not_prepared)?;
     let subdirectory = subdirectory.map(|path| string(OsStr::new(path))).transpose()?;
     raw::start(&Launch {
         directory: service.directory,

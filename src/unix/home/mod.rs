@@ -247,7 +247,9 @@ impl Home {
     }
 
     /// Removes what is in the status directory, under its lock, and the directory itself if nothing else is in it.
-    pub fn remove(self, root: &Path, name: &ModuleName) {
+    pub fn remove(mut self, root: &Path, name: &ModuleName) {
+        // Whoever sees the status directory gone finds no reader in the service directory either.
+        self.view = None;
         for own in OWN {
             // What is not there need not be removed; what cannot be is found by the parent.
             let _ = unlinkat(&self.directory, own, AtFlags::empty());

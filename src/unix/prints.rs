@@ -1,0 +1,244 @@
+//! The files of a service directory as they were: what a start asks for, looked at again and again, as cheaply as can be.
+//!
+//! Must never read what is in them.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use rustix::fs::{Access, AtFlags, FileType, Stat, accessat, fstat, statat};
+use rustix::io::Errno;
+
+use super::clock;
+use crate::pure::family;
+use crate::pure::reconcile::Id;
+use crate::pure::time::Wall;
+
+/// What a module runs,
+pub const RUN: &str = "run";
+/// what it asks for,
+pub const SERVICE: &str = "service.toml";
+/// and what runs once its program has ended.
+pub const FINISH: &str = "finish";
+
+/// What may stand for a signal is in here.
+const CONTROL: &str = "control";
+
+/// A file as it was: another print means that it was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Print {
+    id: Id,
+    size: i64,
+    changed: Wall,
+    modified: Wall,
+}
+
+impl Print {
+    fn of(stat: &Stat) -> Print {
+        Print { id: id(stat), size: stat.st_size, changed: changed(stat), modified: modified(stat) }
+    }
+
+    /// When it was changed last, contents or mode.
+    #[must_use]
+    pub fn changed(&self) -> Wall {
+        self.changed
+    }
+}
+
+/// Which file or directory.
+#[must_use]
+pub fn id(stat: &Stat) -> Id {
+    Id { device: stat.st_dev, inode: stat.st_ino }
+}
+
+/// When it was changed last: contents, mode or, of a directory, names in it.
+fn changed(stat: &Stat) -> Wall {
+    Wall { seconds: stat.st_ctime, nanos: u32::try_from(stat.st_ctime_nsec).unwrap_or(0) }
+}
+
+/// When its contents were changed last; of a directory, the names in it.
+#[must_use]
+pub fn modified(stat: &Stat) -> Wall {
+    Wall { seconds: stat.st_mtime, nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0) }
+}
+
+/// How long ago a file was changed; `None` when its time is in the future, as after the clock was set.
+#[must_use]
+pub fn age(changed: Wall, now: Wall) -> Option<Duration> {
+    let nanos =
+        i128::from(now.seconds - changed.seconds) * 1_000_000_000 + i128::from(now.nanos) - i128::from(changed.nanos);
+    u64::try_from(nanos).ok().map(Duration::from_nanos)
+}
+
+/// The prints of the files that decide what is started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Prints {
+    /// Of `run`.
+    pub run: Option<Print>,
+    /// Of `service.toml`.
+    pub service: Option<Print>,
+    /// Of the small files of the family.
+    pub small: Option<Small>,
+}
+
+/// One print of all the small files of the family: each module has several of these, and hardly any has such a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Small {
+    /// Of the names and the prints of those that are there.
+    digest: u64,
+    /// When the youngest was changed last.
+    changed: Wall,
+}
+
+impl Prints {
+    /// Reads them from a service directory.
+    #[must_use]
+    pub fn read(directory: BorrowedFd<'_>) -> Prints {
+        Glance::default().prints(directory)
+    }
+
+    /// Whether what a policy is read from is the same.
+    #[must_use]
+    pub fn ask_as(&self, other: &Prints) -> bool {
+        (self.service, self.small) == (other.service, other.small)
+    }
+
+    /// When the youngest of them was changed last.
+    #[must_use]
+    pub fn changed(&self) -> Wall {
+        let changed = |print: Option<Print>| print.map_or(Wall::default(), |print| print.changed());
+        let small = self.small.map_or(Wall::default(), |small| small.changed);
+        changed(self.run).max(changed(self.service)).max(small)
+    }
+}
+
+/// Looks at one service directory again and again, and asks the kernel only for what may be there.
+///
+/// A name comes into a directory only with a new change time of the directory itself. What was not there is therefore
+/// still not there as long as that time is the same; what was there is looked at each time.
+#[derive(Debug, Default)]
+pub struct Glance {
+    /// The change time of the directory when it was looked at last.
+    changed: Option<Wall>,
+    /// That time is so long ago that another change would have made another one.
+    settled: bool,
+    /// Which of [`ASKED`] were not there, a bit for each.
+    absent: u16,
+}
+
+/// What is looked at; their places are the bits.
+const ASKED: [&str; 8] = {
+    let [first, second, third, fourth] = &family::FILES;
+    [RUN, SERVICE, FINISH, CONTROL, first.name, second.name, third.name, fourth.name]
+};
+
+/// The coarsest change times there are: FAT's.
+const COARSEST: Duration = Duration::from_secs(2);
+
+impl Glance {
+    /// The prints of the files as they are now.
+    #[must_use]
+    pub fn prints(&mut self, directory: BorrowedFd<'_>) -> Prints {
+        self.renew(directory);
+        let mut print = |name| self.stat(directory, name).map(|stat| Print::of(&stat));
+        let (run, service) = (print(RUN), print(SERVICE));
+        let mut small: Option<(DefaultHasher, Wall)> = None;
+        for file in &family::FILES {
+            if let Some(print) = print(file.name) {
+                let (mut digest, youngest) = small.unwrap_or_default();
+                (file.name, print).hash(&mut digest);
+                small = Some((digest, youngest.max(print.changed())));
+            }
+        }
+        Prints { run, service, small: small.map(|(digest, changed)| Small { digest: digest.finish(), changed }) }
+    }
+
+    /// Whether there is an executable `finish`.
+    #[must_use]
+    pub fn has_finish(&mut self, directory: BorrowedFd<'_>) -> bool {
+        self.renew(directory);
+        self.stat(directory, FINISH).is_some() && is_executable(directory, FINISH.as_bytes())
+    }
+
+    /// Whether there is an executable `control/LETTER`.
+    #[must_use]
+    pub fn has_control(&mut self, directory: BorrowedFd<'_>, letter: u8) -> bool {
+        self.renew(directory);
+        self.stat(directory, CONTROL).is_some()
+            && is_executable(directory, &[CONTROL.as_bytes(), b"/", &[letter]].concat())
+    }
+
+    fn renew(&mut self, directory: BorrowedFd<'_>) {
+        let now = fstat(directory).ok().map(|stat| changed(&stat));
+        if now.is_none() || now != self.changed {
+            *self = Glance { changed: now, settled: false, absent: 0 };
+        }
+        if !self.settled {
+            // What was asked before that is forgotten: a name may have come within the same tick.
+            self.absent = 0;
+            self.settled = now.and_then(|then| age(then, clock::wall())).is_some_and(|age| age > COARSEST);
+        }
+    }
+
+    fn stat(&mut self, directory: BorrowedFd<'_>, name: &str) -> Option<Stat> {
+        let bit = ASKED.iter().position(|asked| *asked == name).map_or(0, |place| 1 << place);
+        if self.absent & bit != 0 {
+            return None;
+        }
+        match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
+                statat(directory, name, AtFlags::empty()).ok()
+            }
+            Ok(stat) => Some(stat),
+            Err(errno) => {
+                if errno == Errno::NOENT && self.settled {
+                    self.absent |= bit;
+                }
+                None
+            }
+        }
+    }
+}
+
+fn is_executable(directory: BorrowedFd<'_>, path: &[u8]) -> bool {
+    accessat(directory, path, Access::EXEC_OK, AtFlags::EACCESS).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, File};
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn what_comes_is_seen_also_by_one_that_remembers() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let held = File::open(directory.path()).expect("the directory");
+        let mut glance = Glance::default();
+        assert!(!glance.has_finish(held.as_fd()));
+        // As if it had been long ago.
+        glance.settled = true;
+        assert!(!glance.has_finish(held.as_fd()) && glance.prints(held.as_fd()).run.is_none());
+        assert_ne!(glance.absent, 0);
+        let other = directory.path().join("other");
+        while fstat(&held).is_ok_and(|stat| Some(changed(&stat)) == glance.changed) {
+            fs::write(&other, "").expect("written");
+            fs::remove_file(&other).expect("removed");
+        }
+        fs::write(directory.path().join(FINISH), "").expect("written");
+        assert!(!glance.has_finish(held.as_fd()), "not executable");
+        fs::set_permissions(directory.path().join(FINISH), fs::Permissions::from_mode(0o755)).expect("changed");
+        fs::write(directory.path().join(RUN), "").expect("written");
+        assert!(glance.has_finish(held.as_fd()) && glance.prints(held.as_fd()).run.is_some());
+    }
+
+    #[test]
+    fn a_directory_that_changed_just_now_is_asked_for_everything() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let held = File::open(directory.path()).expect("the directory");
+        let mut glance = Glance::default();
+        let _ = glance.prints(held.as_fd());
+        assert_eq!((glance.settled, glance.absent), (false, 0));
+    }
+}
