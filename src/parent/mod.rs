@@ -2,6 +2,7 @@
 //!
 //! Must never signal a program or write a module's status: that is its supervise thread's.
 
+mod heal;
 mod looks;
 mod others;
 mod threads;
@@ -12,14 +13,14 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::thread::{Builder, JoinHandle};
+use std::thread::Builder;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
 
 use self::looks::LOOK;
 use self::wanted::Wanted;
-use crate::pure::name::ModuleName;
+use crate::pure::name::{ModuleName, printable};
 use crate::pure::reconcile::{self, Actual, Id, Step};
 use crate::pure::time::Moment;
 use crate::supervise::{Loaded, Mail, Report};
@@ -82,8 +83,9 @@ pub fn run(options: Options) -> Result<u8, String> {
     }
     let root = Root::open(&status).map_err(|error| format!("locking {error}"))?;
     panic::set_hook(Box::new(|info| {
-        let thread = std::thread::current();
-        report::line(&format!("a defect in thread {}: {info}", thread.name().unwrap_or("?")).replace('\n', " "));
+        let thread = rustix::thread::name().unwrap_or_default();
+        let thread = printable(thread.as_bytes());
+        report::line(&format!("a defect in thread {thread}: {info}").replace('\n', " "));
     }));
     // What a program leaves behind becomes ours, so that it can be found and collected.
     if rustix::process::set_child_subreaper(Some(rustix::process::Pid::INIT)).is_err() {
@@ -112,7 +114,7 @@ pub fn run(options: Options) -> Result<u8, String> {
 /// A supervise thread.
 struct Thread {
     mailbox: Mailbox<Mail>,
-    handle: JoinHandle<()>,
+    handle: raw::Thread,
     /// What it was made from, for one that has to take its place.
     source: Source,
 }
@@ -161,8 +163,11 @@ struct Parent {
     watch_trouble: Repeated,
     look_at: Moment,
     closing: Option<Closing>,
-    /// Modules whose status directory lost something, and when that is put right.
+    /// Modules whose home others may have damaged, and when it is looked at.
     damaged: BTreeMap<ModuleName, Moment>,
+    /// When the status root itself is looked at, if it is to be.
+    root_at: Option<Moment>,
+    root_trouble: Repeated,
 }
 
 impl Parent {
@@ -191,6 +196,8 @@ impl Parent {
             look_at: Moment::default(),
             closing: None,
             damaged: BTreeMap::new(),
+            root_at: None,
+            root_trouble: Repeated::default(),
         }
     }
 
@@ -215,7 +222,7 @@ impl Parent {
     fn wait(&mut self, told: &Receiver<Told>, again: Option<Moment>) {
         let look_at = self.closing.is_none().then_some(self.look_at);
         let due = if self.closing.is_none() { self.wanted.again() } else { None };
-        let heal_at = self.damaged.values().min().copied();
+        let heal_at = if self.closing.is_none() { self.heal_at() } else { None };
         let deadline = [again, due, look_at, heal_at].into_iter().flatten().min();
         let left = deadline.map_or(LOOK, |deadline| deadline.since(clock::moment())).min(LOOK);
         let silent = never();
@@ -292,6 +299,10 @@ impl Parent {
                 self.configure(&name, false);
             }
             Report::Begun(name) => self.begun(&name),
+            Report::Damaged(name) => {
+                self.watch_home(&name);
+                self.look_again_at(&name);
+            }
             Report::Gone(name, why) => self.gone(name, why),
         }
     }
@@ -324,6 +335,7 @@ impl Parent {
 
     fn rescan(&mut self) {
         self.look_at = Moment::default();
+        self.suspect_all();
         // What left by `x` begins anew; what could not begin is tried at once.
         let out: Vec<ModuleName> = self
             .actual

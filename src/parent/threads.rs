@@ -8,13 +8,13 @@ use std::os::unix::ffi::OsStringExt;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::thread::Builder;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
+use crossbeam_channel::Sender;
 use rustix::fs::{Mode, OFlags, openat};
 
-use super::wanted::{Wanted, Watching};
+use super::wanted::Wanted;
 use super::{Closing, Log, Parent, Source, Thread};
 use crate::pure::config::Policy;
 use crate::pure::exit::Pid;
@@ -24,10 +24,9 @@ use crate::pure::state::State;
 use crate::supervise::{self, Loaded, Mail, Report, Task, Why};
 use crate::unix::adopt::{self, Found};
 use crate::unix::prints::Prints;
-use crate::unix::raw::Output;
+use crate::unix::raw::{self, Output};
 use crate::unix::report::{self, plain};
 use crate::unix::scan;
-use crate::unix::watch::Place;
 use crate::unix::{client, clock, home, inbox, pidfd};
 
 /// A module that could not begin is tried again after this time.
@@ -100,21 +99,11 @@ impl Parent {
             reports: reports.clone(),
         });
         let module = name.clone();
-        let handle = Builder::new()
-            .name(name.to_string())
-            .stack_size(STACK)
-            .spawn(move || {
-                let why = panic::catch_unwind(AssertUnwindSafe(|| supervise::run(task, service, &inbox)));
-                let why = why.unwrap_or_else(|_| {
-                    // The program becomes a child of the main thread, which must not collect it.
-                    if let Some(pid) = Pid::new(program.load(Ordering::SeqCst)) {
-                        pidfd::claim(pid);
-                    }
-                    Why::Panicked
-                });
-                let _ = reports.send(Report::Gone(module, why));
-            })
-            .map_err(|error| plain(&error))?;
+        let handle = raw::Thread::spawn(name.as_bytes(), STACK, move || {
+            let why = panic::catch_unwind(AssertUnwindSafe(|| supervise::run(task, service, &inbox)));
+            gone(module, why.ok(), &program, &reports);
+        })
+        .map_err(|error| plain(&error))?;
         self.published.remove(name);
         self.defective.remove(name);
         self.threads.insert(name.clone(), Thread { mailbox, handle, source });
@@ -126,8 +115,8 @@ impl Parent {
         if let (Some(thread), Some(Actual::Running(id))) = (self.threads.get(name), self.actual.get(name)) {
             let id = *id;
             // Its own removal is no damage.
-            if let Some(watch) = &mut self.watch {
-                watch.remove(&Place::Home(name.clone(), self.status.join(name.as_os_str())));
+            if let Some(watch) = &self.watch {
+                watch.homes().remove(name);
             }
             thread.mailbox.send(match self.closing {
                 None => Mail::Retire(None),
@@ -199,14 +188,13 @@ impl Parent {
         }
     }
 
-    /// Its status directory is there: what others remove from it is to be put right.
+    /// Its home is there: what others do to it is to be put right.
     pub(super) fn begun(&mut self, name: &ModuleName) {
         if let Some(mut trouble) = self.troubles.remove(name) {
             trouble.worked(&format!("starting {name}: it works again"));
         }
         if let (Some(Actual::Running(_)), None) = (self.actual.get(name), self.closing) {
-            let path = self.status.join(name.as_os_str());
-            self.watch_directories(vec![Watching::Yes(Place::Home(name.clone(), path))]);
+            self.watch_home(name);
         }
     }
 
@@ -214,7 +202,7 @@ impl Parent {
         let Some(thread) = self.threads.remove(&name) else {
             return;
         };
-        let _ = thread.handle.join();
+        thread.handle.join();
         let (id, retiring) = match self.actual.get(&name) {
             Some(Actual::Running(id)) => (*id, false),
             Some(Actual::Retiring(id)) => (*id, true),
@@ -260,6 +248,19 @@ impl Parent {
     pub(super) fn trouble(&mut self, name: &ModuleName, line: String) {
         self.troubles.entry(name.clone()).or_default().failed(line);
     }
+}
+
+/// Tells the parent that a thread ended; without a reason it was a defect.
+#[inline(never)]
+fn gone(module: ModuleName, why: Option<Why>, program: &AtomicI32, reports: &Sender<Report>) {
+    let why = why.unwrap_or_else(|| {
+        // The program becomes a child of the main thread, which must not collect it.
+        if let Some(pid) = Pid::new(program.load(Ordering::SeqCst)) {
+            pidfd::claim(pid);
+        }
+        Why::Panicked
+    });
+    let _ = reports.send(Report::Gone(module, why));
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd, String> {

@@ -71,7 +71,8 @@ pub struct Wanted {
     settle: Duration,
     /// Refuse modules that others can write.
     strict: bool,
-    modules: BTreeMap<ModuleName, Wish>,
+    /// Boxed: the nodes of a map are half empty.
+    modules: BTreeMap<ModuleName, Box<Wish>>,
     others: BTreeMap<ModuleName, (PathBuf, Other)>,
     groups: BTreeMap<ModuleName, (PathBuf, Id)>,
     /// Entries of the services directory that are to be looked at again, and when.
@@ -107,7 +108,7 @@ impl Wanted {
 
     /// The module `name`, if it is asked for.
     pub fn module(&mut self, name: &ModuleName) -> Option<&mut Wish> {
-        self.modules.get_mut(name)
+        self.modules.get_mut(name).map(Box::as_mut)
     }
 
     /// What is no module, and why.
@@ -287,7 +288,7 @@ impl Wanted {
 
     fn module_found(&mut self, name: ModuleName, path: PathBuf, module: &Module, whole: bool, now: Stamp) {
         if self.modules.get(&name).is_none_or(|wish| wish.id != module.id) {
-            self.modules.insert(name.clone(), Wish::new(path, module, now.moment));
+            self.modules.insert(name.clone(), Box::new(Wish::new(path, module, now.moment)));
         }
         let Some(wish) = self.modules.get_mut(&name) else {
             return;

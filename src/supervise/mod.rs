@@ -17,18 +17,19 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 
 use crate::pure::command::{Command, Decoded, decode, encode};
-use crate::pure::config::{Policy, Program};
+use crate::pure::config::{Policy, Program, Rules};
 use crate::pure::exit::{Pid, Signal};
 use crate::pure::machine::{Action, Configured, Event, Machine, Phase};
 use crate::pure::name::{ModuleName, escaped, printable};
 use crate::pure::reconcile::Id;
 use crate::pure::time::Moment;
 use crate::unix::home::{Home, Level, NotOpened};
-use crate::unix::inbox::{Inbox, Mailbox};
-use crate::unix::prints::{Glance, Prints};
+use crate::unix::inbox::{Inbox, Mailbox, Ready};
+use crate::unix::prints::{Glance, Print, Prints};
 use crate::unix::raw;
 use crate::unix::raw::Output;
 use crate::unix::remains::Remaining;
+use crate::unix::report::Repeated;
 use crate::unix::{clock, pidfd, spawn};
 
 /// What a module asks for, and the files that it was read from.
@@ -93,6 +94,8 @@ pub enum Report {
     Stale(ModuleName),
     /// Its home is open, or is whole again.
     Begun(ModuleName),
+    /// Its home is damaged and could not be put right.
+    Damaged(ModuleName),
     /// The thread is gone.
     Gone(ModuleName, Why),
 }
@@ -156,25 +159,19 @@ impl Child {
 /// What the running program was started with.
 #[derive(Debug)]
 struct Origin {
-    policy: Policy,
-    prints: Prints,
+    loaded: Arc<Loaded>,
+    /// The part of its policy that is in force: what was changed of it at once is not waited for.
+    rules: Rules,
+    /// The file itself.
+    run: Option<Print>,
 }
 
 /// What can wait waits for so long a quiet,
 const REST_AFTER: Duration = Duration::from_millis(5);
 /// but never so many lines.
 const LINES: usize = 64;
-
-/// What is to be done after a wait.
-#[derive(Debug, Default)]
-struct Turn {
-    /// The child may have ended.
-    child: bool,
-    /// Which of the FIFOs can be read.
-    controls: Vec<usize>,
-    /// There may be mail.
-    mail: bool,
-}
+/// So many reads empty a FIFO that is full.
+const FIFO_READS: usize = 65_536 / 64;
 
 struct Supervise {
     task: Box<Task>,
@@ -202,6 +199,7 @@ struct Supervise {
     /// An `r` was passed on: what follows it waits for what the parent reads.
     rereading: bool,
     publish_failed: bool,
+    healing: Repeated,
     why: Option<Why>,
     retired: bool,
     /// Nothing of the status directory is to stay.
@@ -230,6 +228,7 @@ impl Supervise {
             letters: VecDeque::new(),
             rereading: false,
             publish_failed: false,
+            healing: Repeated::default(),
             why: None,
             retired: false,
             removes: false,
@@ -237,82 +236,108 @@ impl Supervise {
         }
     }
 
+    /// A thread waits for days in what this calls, so its frame and theirs are small: see [`raw::trim_stack`].
+    #[inline(never)]
     fn run(mut self: Box<Self>, inbox: &Inbox<Mail>) -> Why {
-        self.begin();
-        self.report(Report::Begun(self.task.name.clone()));
-        loop {
-            if let Some(why) = self.why.take() {
-                self.end_scripts();
-                if !self.is_going() {
-                    self.write_lines();
-                }
-                if self.removes {
-                    self.home.remove(&self.task.root, &self.task.name);
-                }
-                return why;
-            }
-            let ready = self.wait(inbox);
-            // Exits first: their latency is what a restart costs.
-            if ready.child {
-                self.look_at_child();
-            }
-            if self.sweep.is_some() {
-                self.look_at_remains();
-            }
-            if !self.scripts.is_empty() {
-                self.look_at_scripts();
-            }
-            for control in ready.controls {
-                self.read_letters(control);
-            }
-            self.obey_letters();
-            if ready.mail {
-                for mail in inbox.take() {
-                    self.mail(mail);
-                }
-            }
-            if self.machine.deadline().is_some_and(|deadline| deadline <= clock::moment()) {
-                self.feed(Event::Tick);
+        self.start_up();
+        while self.why.is_none() {
+            if !self.turn_soon(inbox) {
+                self.rest();
+                self.turn(inbox);
             }
         }
+        self.end()
     }
 
-    /// Waits until something is to be done. What can wait is done once nothing has come for a moment: lines for the log,
-    /// so that no restart waits for them, and giving back the stack, which must be faulted in again.
-    fn wait(&mut self, inbox: &Inbox<Mail>) -> Turn {
+    #[inline(never)]
+    fn start_up(&mut self) {
+        self.begin();
+        self.report(Report::Begun(self.task.name.clone()));
+    }
+
+    #[inline(never)]
+    fn end(mut self: Box<Self>) -> Why {
+        self.end_scripts();
+        if !self.is_going() {
+            self.write_lines();
+        }
+        let why = self.why.take().unwrap_or(Why::Left);
+        let Supervise { home, task, removes, .. } = *self;
+        if removes {
+            home.remove(&task.root, &task.name);
+        }
+        why
+    }
+
+    /// Waits for a moment, and does what is to be done; says whether there was anything.
+    #[inline(never)]
+    fn turn_soon(&mut self, inbox: &Inbox<Mail>) -> bool {
         if self.lines.len() > LINES {
             self.write_lines();
         }
-        if let Some(turn) = self.wait_until(inbox, Some(clock::moment().plus(REST_AFTER))) {
-            return turn;
+        let soon = clock::moment().plus(REST_AFTER);
+        let deadline = self.deadline();
+        let ready = inbox.wait(&self.descriptors(), Some(deadline.map_or(soon, |deadline| deadline.min(soon))));
+        let is_due = deadline.is_some_and(|deadline| deadline <= clock::moment());
+        if !is_due && !ready.mail && !ready.descriptors.contains(&true) {
+            return false;
         }
-        self.write_lines();
-        raw::trim_stack();
-        self.wait_until(inbox, None).unwrap_or_default()
+        self.act(inbox, &ready);
+        true
     }
 
-    /// `None` when `soon` has passed before anything else.
-    fn wait_until(&self, inbox: &Inbox<Mail>, soon: Option<Moment>) -> Option<Turn> {
+    /// What can wait is done once nothing has come for a moment: lines for the log, so that no restart waits for them,
+    /// and giving back the stack, which must be faulted in again.
+    #[inline(never)]
+    fn rest(&mut self) {
+        self.write_lines();
+        raw::trim_stack();
+    }
+
+    /// Waits until something is to be done, and does it.
+    fn turn(&mut self, inbox: &Inbox<Mail>) {
+        let ready = inbox.wait(&self.descriptors(), self.deadline());
+        self.act(inbox, &ready);
+    }
+
+    /// All that is waited for: the FIFOs, the child, and the others.
+    #[inline(never)]
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         let mut descriptors: Vec<BorrowedFd<'_>> = Vec::with_capacity(4);
         descriptors.extend(self.controls());
-        let controls = descriptors.len();
-        let child = self.child.as_ref().and_then(Child::ended);
-        descriptors.extend(child);
+        descriptors.extend(self.child.iter().filter_map(Child::ended));
         descriptors.extend(self.remains.iter().filter_map(Remaining::ended));
         descriptors.extend(self.scripts.iter().filter_map(scripts::Script::ended));
-        let deadline = self.deadline();
-        let ready = inbox.wait(&descriptors, [soon, deadline].into_iter().flatten().min());
-        let is_due = deadline.is_some_and(|deadline| deadline <= clock::moment());
-        if soon.is_some() && !is_due && !ready.mail && !ready.descriptors.contains(&true) {
-            return None;
+        descriptors
+    }
+
+    #[inline(never)]
+    fn act(&mut self, inbox: &Inbox<Mail>, ready: &Ready) {
+        let is_ready = |index: usize| ready.descriptors.get(index) == Some(&true);
+        let controls = self.controls().count();
+        // Exits first: their latency is what a restart costs. A child without a pidfd sends mail.
+        let polled = self.child.as_ref().is_some_and(|child| child.ended().is_some());
+        if self.child.is_some() && (!polled || ready.mail || is_ready(controls)) {
+            self.look_at_child();
         }
-        // A child without a pidfd sends mail.
-        let child = match child {
-            Some(_) => ready.mail || ready.descriptors.get(controls) == Some(&true),
-            None => self.child.is_some(),
-        };
-        let controls = (0..controls).filter(|control| ready.descriptors.get(*control) == Some(&true)).collect();
-        Some(Turn { child, controls, mail: ready.mail })
+        if self.sweep.is_some() {
+            self.look_at_remains();
+        }
+        if !self.scripts.is_empty() {
+            self.look_at_scripts();
+        }
+        for control in (0..controls).filter(|control| is_ready(*control)) {
+            self.read_letters(control);
+        }
+        self.obey_letters();
+        if ready.mail {
+            for mail in inbox.take() {
+                self.mail(mail);
+            }
+        }
+        if self.machine.deadline().is_some_and(|deadline| deadline <= clock::moment()) {
+            self.feed(Event::Tick);
+        }
     }
 
     /// What the kernel does not tell of is looked at once a second.
@@ -330,13 +355,16 @@ impl Supervise {
         self.home.controls().filter(|_| !self.rereading)
     }
 
-    fn read_letters(&mut self, control: usize) {
+    /// Says whether there was any.
+    fn read_letters(&mut self, control: usize) -> bool {
         // So many at a turn: whoever writes without end gets no more of the thread than others.
         let mut bytes = [0; 64];
-        let Some(fifo) = self.home.controls().nth(control) else { return };
+        let Some(fifo) = self.home.controls().nth(control) else { return false };
         if let Ok(count) = rustix::io::read(fifo, &mut bytes) {
             self.letters.extend(&bytes[..count]);
+            return count > 0;
         }
+        false
     }
 
     fn obey_letters(&mut self) {
@@ -405,13 +433,14 @@ impl Supervise {
         // What a program that was taken over was started with is not known.
         let at_once = at_once || self.origin.is_none();
         if at_once && let Some(origin) = &mut self.origin {
-            origin.policy.set_rules(policy.rules());
+            origin.rules = policy.rules();
         }
         let event = Event::Configured(Configured {
             at_once: at_once.then(|| policy.rules()),
             changed: self.origin.as_ref().is_some_and(|origin| {
-                origin.policy != *policy
-                    || (policy.program == Program::Run && origin.prints.run != self.task.loaded.prints.run)
+                origin.rules != policy.rules()
+                    || !origin.loaded.policy.starts_as(policy)
+                    || (policy.program == Program::Run && origin.run != self.task.loaded.prints.run)
             }),
             enabled: policy.enabled,
             mistake: self.task.loaded.mistake.clone(),
@@ -496,20 +525,27 @@ impl Supervise {
 
     /// Puts the home right if others damaged it, and says again what it has to say.
     fn heal(&mut self) {
-        // What was written into a FIFO that is gone was written to this module.
+        // What was written into a FIFO that is gone was written to this module: all that fits into one.
         for control in 0..self.home.controls().count() {
-            self.read_letters(control);
+            let _ = (0..FIFO_READS).find(|_| !self.read_letters(control));
         }
         match self.home.heal(&self.task.root, &self.task.name) {
             Ok(true) => {
                 self.lines
                     .push((Level::Warning, "somebody damaged the status directory; it is whole again".to_owned()));
                 self.report(Report::Begun(self.task.name.clone()));
+                self.healing.worked(&format!("putting {} right: it is whole again", self.task.name));
                 self.feed(Event::Heal);
             }
+            Ok(false) if self.home.is_behind() => self.feed(Event::Heal),
             Ok(false) => {}
-            // The records cannot be written either, and that is tried again.
-            Err(_) => self.feed(Event::Heal),
+            Err(error) => {
+                self.healing.failed(format!("putting {} right: {error}; it is tried again", self.task.name));
+                self.report(Report::Damaged(self.task.name.clone()));
+                if self.home.is_behind() {
+                    self.feed(Event::Heal);
+                }
+            }
         }
         self.obey_letters();
     }

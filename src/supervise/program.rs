@@ -3,6 +3,7 @@
 //! Must never reap: the record that names a pid is replaced first.
 
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::Builder;
 use std::time::Duration;
@@ -55,7 +56,8 @@ impl Supervise {
             Ok(started) => {
                 self.not_started = None;
                 self.lines.push((Level::Notice, format!("started pid {}", started.pid)));
-                self.origin = Some(Origin { policy: self.task.loaded.policy.clone(), prints });
+                let loaded = Arc::clone(&self.task.loaded);
+                self.origin = Some(Origin { rules: loaded.policy.rules(), loaded, run: prints.run });
                 self.machine_takes_policy();
                 Event::Spawned(self.started(started))
             }

@@ -66,9 +66,29 @@ impl Policy {
         Rules { restart: self.restart, stop: self.stop, exits_kept: self.exits_kept }
     }
 
-    /// Takes over that part; the rest is as it was.
-    pub fn set_rules(&mut self, rules: Rules) {
-        Rules { restart: self.restart, stop: self.stop, exits_kept: self.exits_kept } = rules;
+    /// Whether the rest of it, which holds from a start on, is the same.
+    #[must_use]
+    pub fn starts_as(&self, other: &Policy) -> bool {
+        // Without `..`: a new key has to be decided upon.
+        let Policy {
+            program,
+            directory,
+            enabled,
+            environment,
+            environment_dir,
+            umask,
+            nice,
+            exits_kept: _,
+            restart: _,
+            stop: _,
+        } = self;
+        *program == other.program
+            && *directory == other.directory
+            && *enabled == other.enabled
+            && *environment == other.environment
+            && *environment_dir == other.environment_dir
+            && *umask == other.umask
+            && *nice == other.nice
     }
 }
 

@@ -1,113 +1,18 @@
-//! The only unsafe code: the clone that starts a program and what its child does, signals by number, and the
-//! process-wide facts that a child has to undo. Must never decide what is started or signalled.
-
-#![allow(unsafe_code, reason = "here alone, as the first line says")]
+//! The clone that starts a program, and what its child does until it has become the program.
+//!
+//! Must never allocate, lock or panic in the child, which shares our memory.
 
 use std::borrow::Cow;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use super::mark::Mark;
-use crate::pure::exit::{Pid, Signal};
-
-/// What this process was started with and its programs are to get back.
-#[derive(Debug)]
-struct Original {
-    /// Signals that are ignored now; every child sets them to their default.
-    ignored: Vec<c_int>,
-    /// The limit of open files before it was raised.
-    open_files: libc::rlimit,
-    /// The file mode creation mask.
-    umask: libc::mode_t,
-    /// Whether `close_range` works, so that a child may share the table of descriptors until it leaves it.
-    close_range: bool,
-    /// The scheduling policy, for a child of a thread that gives way; `None` for one that no thread of ours changes.
-    policy: Option<c_int>,
-}
-
-static ORIGINAL: OnceLock<Original> = OnceLock::new();
-
-/// Prepares the process, before it has a second thread: every signal that can be waited for is blocked, SIGCHLD is at
-/// its default, inherited descriptors close on exec, and the soft limit of open files is raised to the hard one.
-pub fn prepare_process() {
-    ORIGINAL.get_or_init(|| {
-        let mut ignored = Vec::new();
-        // SAFETY: `rt_sigaction` and `pthread_sigmask` read and write only the valid structures given to them; no
-        // handler is installed. A zeroed `rlimit` is valid. `umask` and `close_range` take numbers.
-        unsafe {
-            for signal in 1..=LAST_SIGNAL {
-                let mut action: KernelAction = [0; 8];
-                if libc::syscall(libc::SYS_rt_sigaction, signal, ptr::null::<KernelAction>(), &raw mut action, 8) == 0
-                    && action[0] == libc::SIG_IGN
-                {
-                    if signal == libc::SIGCHLD {
-                        // Ignored, it would make the kernel reap our children behind our back.
-                        set_default(signal);
-                    } else {
-                        ignored.push(signal);
-                    }
-                }
-            }
-            let mut all: libc::sigset_t = std::mem::zeroed();
-            libc::sigfillset(&raw mut all);
-            // Faults of our own must still end us.
-            for fault in [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS] {
-                libc::sigdelset(&raw mut all, fault);
-            }
-            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, ptr::null_mut());
-
-            let mut open_files: libc::rlimit = std::mem::zeroed();
-            if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut open_files) == 0 {
-                // With the privilege the hard limit too: each module needs eight.
-                let most = libc::rlimit { rlim_cur: MOST_FILES, rlim_max: MOST_FILES };
-                if open_files.rlim_max >= MOST_FILES || libc::setrlimit(libc::RLIMIT_NOFILE, &raw const most) < 0 {
-                    let raised = libc::rlimit { rlim_cur: open_files.rlim_max, rlim_max: open_files.rlim_max };
-                    libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised);
-                }
-            }
-            let umask = libc::umask(0o077);
-            libc::umask(umask);
-            let close_range =
-                libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) == 0;
-            // What the C library takes for itself, it would take from an arena of its own for each thread.
-            #[cfg(target_env = "gnu")]
-            libc::mallopt(libc::M_ARENA_MAX, 1);
-            let policy = Some(libc::sched_getscheduler(0)).filter(|policy| *policy == libc::SCHED_OTHER);
-            Original { ignored, open_files, umask, close_range, policy }
-        }
-    });
-}
-
-/// The process's umask; 022 before `prepare_process`.
-#[must_use]
-pub fn umask() -> u32 {
-    ORIGINAL.get().map_or(0o022, |original| original.umask)
-}
-
-/// What the limit of open files is raised to: the kernel's own default for the most it allows.
-const MOST_FILES: libc::rlim_t = 1 << 20;
-
-/// The number of the last signal.
-const LAST_SIGNAL: c_int = 64;
-
-/// The kernel's own `sigaction`, larger than any architecture's; its first word is the handler. The C library's hides
-/// two signals, which a parent may have ignored all the same.
-type KernelAction = [usize; 8];
-
-/// Sets a signal to its default, which is a structure of zeroes.
-///
-/// # Safety
-/// None is needed: it is unsafe only in being a bare system call, and fit for a child.
-unsafe fn set_default(signal: c_int) {
-    let action: KernelAction = [0; 8];
-    // SAFETY: the kernel reads one structure, which is smaller than this one, and writes nothing.
-    unsafe {
-        libc::syscall(libc::SYS_rt_sigaction, signal, &raw const action, ptr::null_mut::<KernelAction>(), 8);
-    }
-}
+use super::process::{ORIGINAL, Original, prepare_process, schedule, set_default};
+use crate::pure::exit::Pid;
+use crate::unix::clock;
+use crate::unix::mark::Mark;
 
 /// Strings for `execve`: what owns them, and the array of pointers that ends in NULL.
 #[derive(Debug)]
@@ -201,7 +106,7 @@ pub fn start(launch: &Launch<'_>) -> Result<Started, Failure> {
     let Some(original) = ORIGINAL.get() else {
         return Err(Failure { step: "preparing the process", error: io::Error::from(io::ErrorKind::Other) });
     };
-    let mut job = Job { launch, original, step: "", errno: 0, before: super::clock::boottime(), after: 0 };
+    let mut job = Job { launch, original, step: "", errno: 0, before: clock::boottime(), after: 0 };
     let stack = Stack::take().map_err(|error| Failure { step: "making a stack", error })?;
     let mut flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
     if original.close_range {
@@ -381,7 +286,7 @@ unsafe impl Send for Stack {}
 /// What children of any module need; far more than `prepare` takes, also without optimisation.
 const STACK: usize = 64 * 1024;
 
-/// Stacks at rest: as many as there were spawns at the same time.
+/// Stacks at rest.
 static STACKS: Mutex<Vec<Stack>> = Mutex::new(Vec::new());
 
 impl Stack {
@@ -413,100 +318,18 @@ impl Stack {
     }
 
     fn give_back(self) {
-        STACKS.lock().unwrap_or_else(PoisonError::into_inner).push(self);
-    }
-}
-
-/// Gives back the pages of this thread's stack that are not in use. A thread that has done something deep, and now
-/// waits for days, would keep them; there is one for every module.
-pub fn trim_stack() {
-    thread_local! {
-        /// The lowest address of this thread's stack above its guard.
-        static LOWEST: usize = lowest_of_stack();
-    }
-    let here = 0u8;
-    // Whole pages below this frame, but for what the calls that follow here may reach.
-    let end = ((&raw const here).addr().saturating_sub(1024)) & !(PAGE - 1);
-    let start = LOWEST.with(|lowest| *lowest);
-    // Nothing but a few pages was ever touched, and the kernel passes over the rest.
-    if start != 0 && start < end {
-        // SAFETY: the range lies within this thread's own stack, below every frame that is in use: nothing in it is
-        // read before it is written, and it reads as zeroes until then.
+        let mut stacks = STACKS.lock().unwrap_or_else(PoisonError::into_inner);
+        // More are needed only when very many start at once, and each keeps a page.
+        if stacks.len() < 16 {
+            stacks.push(self);
+            return;
+        }
+        drop(stacks);
+        // SAFETY: nothing runs on it, and nobody else has it.
         unsafe {
-            libc::madvise(ptr::with_exposed_provenance_mut(start), end - start, libc::MADV_DONTNEED);
+            libc::munmap(self.base, STACK);
         }
     }
-}
-
-/// The page size that stacks are measured in; where pages are larger, addresses that are no multiple are refused.
-const PAGE: usize = 4096;
-
-fn lowest_of_stack() -> usize {
-    // SAFETY: the attributes are initialised by `pthread_getattr_np`, read, and destroyed.
-    unsafe {
-        let mut attributes: libc::pthread_attr_t = std::mem::zeroed();
-        if libc::pthread_getattr_np(libc::pthread_self(), &raw mut attributes) != 0 {
-            return 0;
-        }
-        let (mut base, mut size, mut guard) = (ptr::null_mut(), 0, 0);
-        let found = libc::pthread_attr_getstack(&raw const attributes, &raw mut base, &raw mut size) == 0
-            && libc::pthread_attr_getguardsize(&raw const attributes, &raw mut guard) == 0;
-        libc::pthread_attr_destroy(&raw mut attributes);
-        if found { base.expose_provenance() + guard } else { 0 }
-    }
-}
-
-/// Sends a signal to a process that the caller knows to be unreaped, or to itself.
-///
-/// # Errors
-/// As `kill`.
-pub fn kill(pid: Pid, signal: Signal) -> io::Result<()> {
-    // SAFETY: takes numbers.
-    check(unsafe { libc::kill(pid.get(), signal.0) })
-}
-
-/// Sends a signal to the process of a pidfd.
-///
-/// # Errors
-/// As `pidfd_send_signal`.
-pub fn kill_by_pidfd(pidfd: BorrowedFd<'_>, signal: Signal) -> io::Result<()> {
-    // SAFETY: a descriptor, two numbers, and NULL for the siginfo.
-    let result =
-        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal.0, ptr::null::<c_void>(), 0) };
-    check(c_int::try_from(result).unwrap_or(-1))
-}
-
-/// Lets this thread never take a processor from another one that runs: for one that hears of every exit, but has to do
-/// only with orphans, and must not get in the way of the restart.
-pub fn give_way() {
-    schedule(libc::SCHED_BATCH);
-}
-
-/// Sets the scheduling policy of this thread, or of a child that has only one; its nice value stays.
-fn schedule(policy: c_int) {
-    let parameters = libc::sched_param { sched_priority: 0 };
-    // SAFETY: reads one structure; 0 is the calling thread. Where it is refused nothing is different but the haste.
-    unsafe {
-        libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const parameters);
-    }
-}
-
-/// The first child of this very thread that has ended, unreaped; children of other threads are passed over.
-#[must_use]
-pub fn peek_own_thread() -> Option<Pid> {
-    // SAFETY: zeroed is a valid `siginfo_t`; `waitid` writes to it alone, and where it returns 0 `si_pid` is set or 0.
-    unsafe {
-        let mut info: libc::siginfo_t = std::mem::zeroed();
-        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WNOTHREAD;
-        if libc::waitid(libc::P_ALL, 0, &raw mut info, options) < 0 {
-            return None;
-        }
-        Pid::new(info.si_pid())
-    }
-}
-
-fn check(result: c_int) -> io::Result<()> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -514,6 +337,9 @@ mod tests {
     use super::*;
     use std::ffi::CString;
     use std::os::fd::AsFd;
+
+    use crate::pure::exit::Signal;
+    use crate::unix::raw::{kill, kill_by_pidfd};
 
     fn owned(words: &[&str]) -> Vec<Cow<'static, CStr>> {
         words.iter().map(|word| Cow::Owned(CString::new(*word).expect("no NUL"))).collect()
@@ -555,23 +381,6 @@ mod tests {
         assert_eq!((failure.step, failure.error.raw_os_error()), ("executing", Some(libc::ENOENT)));
         let failure = run(&["/etc/passwd", "/nowhere"], &["program"]).expect_err("not executable");
         assert_eq!(failure.error.raw_os_error(), Some(libc::EACCES));
-    }
-
-    #[test]
-    fn a_trimmed_stack_goes_on() {
-        fn deep(depth: usize) -> usize {
-            let filled = std::hint::black_box([depth; 512]);
-            if depth == 0 { 0 } else { filled[511] - depth + 1 + deep(depth - 1) }
-        }
-        let thread = std::thread::Builder::new().stack_size(256 * 1024).spawn(|| {
-            let kept = std::hint::black_box([7u8; 3000]);
-            for _ in 0..3 {
-                assert_eq!(deep(8), 8);
-                trim_stack();
-            }
-            kept.iter().all(|byte| *byte == 7)
-        });
-        assert!(thread.expect("a thread").join().expect("no panic"));
     }
 
     #[test]

@@ -1,0 +1,118 @@
+//! Facts that hold for the whole process, which every child has to undo: dispositions, the signal mask, limits.
+//!
+//! Must never be changed once there is a second thread.
+
+use std::ffi::c_int;
+use std::ptr;
+use std::sync::OnceLock;
+
+/// What this process was started with and its programs are to get back.
+#[derive(Debug)]
+pub(super) struct Original {
+    /// Signals that are ignored now; every child sets them to their default.
+    pub(super) ignored: Vec<c_int>,
+    /// The limit of open files before it was raised.
+    pub(super) open_files: libc::rlimit,
+    /// The file mode creation mask.
+    umask: libc::mode_t,
+    /// Whether `close_range` works, so that a child may share the table of descriptors until it leaves it.
+    pub(super) close_range: bool,
+    /// The scheduling policy, for a child of a thread that gives way; `None` for one that no thread of ours changes.
+    pub(super) policy: Option<c_int>,
+}
+
+pub(super) static ORIGINAL: OnceLock<Original> = OnceLock::new();
+
+/// Prepares the process, before it has a second thread: every signal that can be waited for is blocked, SIGCHLD is at
+/// its default, inherited descriptors close on exec, and the soft limit of open files is raised to the hard one.
+pub fn prepare_process() {
+    ORIGINAL.get_or_init(|| {
+        let mut ignored = Vec::new();
+        // SAFETY: `rt_sigaction` and `pthread_sigmask` read and write only the valid structures given to them; no
+        // handler is installed. A zeroed `rlimit` is valid. `umask` and `close_range` take numbers.
+        unsafe {
+            for signal in 1..=LAST_SIGNAL {
+                let mut action: KernelAction = [0; 8];
+                if libc::syscall(libc::SYS_rt_sigaction, signal, ptr::null::<KernelAction>(), &raw mut action, 8) == 0
+                    && action[0] == libc::SIG_IGN
+                {
+                    if signal == libc::SIGCHLD {
+                        // Ignored, it would make the kernel reap our children behind our back.
+                        set_default(signal);
+                    } else {
+                        ignored.push(signal);
+                    }
+                }
+            }
+            let mut all: libc::sigset_t = std::mem::zeroed();
+            libc::sigfillset(&raw mut all);
+            // Faults of our own must still end us.
+            for fault in [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS] {
+                libc::sigdelset(&raw mut all, fault);
+            }
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, ptr::null_mut());
+
+            let mut open_files: libc::rlimit = std::mem::zeroed();
+            if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut open_files) == 0 {
+                // With the privilege the hard limit too: each module needs eight.
+                let most = libc::rlimit { rlim_cur: MOST_FILES, rlim_max: MOST_FILES };
+                if open_files.rlim_max >= MOST_FILES || libc::setrlimit(libc::RLIMIT_NOFILE, &raw const most) < 0 {
+                    let raised = libc::rlimit { rlim_cur: open_files.rlim_max, rlim_max: open_files.rlim_max };
+                    libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised);
+                }
+            }
+            let umask = libc::umask(0o077);
+            libc::umask(umask);
+            let close_range =
+                libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) == 0;
+            // What the C library takes for itself, it would take from an arena of its own for each thread.
+            #[cfg(target_env = "gnu")]
+            libc::mallopt(libc::M_ARENA_MAX, 1);
+            let policy = Some(libc::sched_getscheduler(0)).filter(|policy| *policy == libc::SCHED_OTHER);
+            Original { ignored, open_files, umask, close_range, policy }
+        }
+    });
+}
+
+/// The process's umask; 022 before `prepare_process`.
+#[must_use]
+pub fn umask() -> u32 {
+    ORIGINAL.get().map_or(0o022, |original| original.umask)
+}
+
+/// What the limit of open files is raised to: the kernel's own default for the most it allows.
+const MOST_FILES: libc::rlim_t = 1 << 20;
+
+/// The number of the last signal.
+const LAST_SIGNAL: c_int = 64;
+
+/// The kernel's own `sigaction`, larger than any architecture's; its first word is the handler. The C library's hides
+/// two signals, which a parent may have ignored all the same.
+type KernelAction = [usize; 8];
+
+/// Sets a signal to its default, which is a structure of zeroes.
+///
+/// # Safety
+/// None is needed: it is unsafe only in being a bare system call, and fit for a child.
+pub(super) unsafe fn set_default(signal: c_int) {
+    let action: KernelAction = [0; 8];
+    // SAFETY: the kernel reads one structure, which is smaller than this one, and writes nothing.
+    unsafe {
+        libc::syscall(libc::SYS_rt_sigaction, signal, &raw const action, ptr::null_mut::<KernelAction>(), 8);
+    }
+}
+
+/// Lets this thread never take a processor from another one that runs: for one that hears of every exit, but has to do
+/// only with orphans, and must not get in the way of the restart.
+pub fn give_way() {
+    schedule(libc::SCHED_BATCH);
+}
+
+/// Sets the scheduling policy of this thread, or of a child that has only one; its nice value stays.
+pub(super) fn schedule(policy: c_int) {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: reads one structure; 0 is the calling thread. Where it is refused nothing is different but the haste.
+    unsafe {
+        libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const parameters);
+    }
+}
