@@ -162,6 +162,8 @@ pub fn unescaped(text: &str) -> Vec<u8> {
         let hex = rest
             .strip_prefix(b"\\x")
             .and_then(|digits| digits.get(..2))
+            // A number may begin with `+`, an escape may not.
+            .filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))
             .and_then(|digits| std::str::from_utf8(digits).ok())
             .and_then(|digits| u8::from_str_radix(digits, 16).ok());
         if let Some(byte) = hex {

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::exit::{Exit, How, Pid, Signal};
+use super::name::printable;
 use super::status::Want;
 use super::time::Wall;
 
@@ -90,9 +91,10 @@ impl ExitEntry {
             at: Wall::from_rfc3339(&self.at)?,
             pid: Pid::new(self.pid)?,
             how: match (self.code, self.signal) {
-                (Some(code), _) => How::Exited(code),
-                (None, Some(signal)) => How::Killed { signal: Signal(signal), core: self.core },
+                (Some(code @ 0..=255), None) => How::Exited(code),
+                (None, Some(signal @ 1..=64)) => How::Killed { signal: Signal(signal), core: self.core },
                 (None, None) => How::Unknown,
+                (Some(_), _) | (None, Some(_)) => return None,
             },
             uptime: std::time::Duration::try_from_secs_f64(self.uptime).ok()?,
         })
@@ -134,6 +136,14 @@ pub struct Record {
     pub streak: u32,
     /// Whether it was given up.
     pub failed: bool,
+}
+
+impl Record {
+    /// The process that was recorded; `None` for a number that no program of ours has: nobody, a group, PID 1.
+    #[must_use]
+    pub fn process(&self) -> Option<Pid> {
+        self.pid.and_then(Pid::new).filter(|pid| pid.get() > 1)
+    }
 }
 
 /// The file.
@@ -195,9 +205,9 @@ impl State {
     /// Reads the file, of this version or another: unknown fields are passed over, missing ones have defaults.
     ///
     /// # Errors
-    /// It is no JSON object of this kind.
+    /// It is no JSON object of this kind; in one line, whatever stands in the file.
     pub fn decode(bytes: &[u8]) -> Result<State, String> {
-        serde_json::from_slice(bytes).map_err(|error| error.to_string())
+        serde_json::from_slice(bytes).map_err(|error| printable(error.to_string().as_bytes()))
     }
 
     /// What was asked; `up` if the file says nothing known.

@@ -52,7 +52,7 @@ pub fn find(record: &Record) -> Found {
     if record.boot_id.is_empty() || record.boot_id != boot_id() {
         return Found::Nothing;
     }
-    let Some(pid) = record.pid.and_then(Pid::new) else {
+    let Some(pid) = record.process() else {
         return Found::Nothing;
     };
     // Held first: what is read after that is of the process that is held, or of none.

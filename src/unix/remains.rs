@@ -55,7 +55,9 @@ pub fn has_ended(pid: Pid, pidfd: Option<BorrowedFd<'_>>) -> bool {
     }
 }
 
-fn parse(bytes: &[u8]) -> Option<Stat> {
+/// The fields of a line of `/proc/PID/stat`; `None` when it is none.
+#[must_use]
+pub fn parse(bytes: &[u8]) -> Option<Stat> {
     // The name stands in parentheses and may hold any byte, a closing one included.
     let open = bytes.iter().position(|byte| *byte == b'(')?;
     let close = bytes.iter().rposition(|byte| *byte == b')')?;

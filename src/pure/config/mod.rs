@@ -264,7 +264,8 @@ fn variables(value: &DeValue<'_>) -> Result<Vec<(String, String)>, String> {
         if name.is_empty() || name.contains(['=', '\0']) {
             return Err(format!("`{}` cannot be the name of a variable", name.escape_debug()));
         }
-        variables.push((name.to_string(), text(value.get_ref()).map_err(|why| format!("{name}: {why}"))?));
+        let value = text(value.get_ref()).map_err(|why| format!("{}: {why}", name.escape_debug()))?;
+        variables.push((name.to_string(), value));
     }
     Ok(variables)
 }
@@ -290,7 +291,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let signed: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
     let duration = Duration::try_from(signed).map_err(|_| wrong())?;
     if duration > LONGEST {
-        return Err(format!("\"{text}\" is more than ten years"));
+        return Err(format!("\"{}\" is more than ten years", text.escape_debug()));
     }
     Ok(duration)
 }
