@@ -48,7 +48,7 @@ impl Check {
             Ok(Entry::Nothing) if named => self.mistake(path, "there is no such directory"),
             Ok(Entry::Nothing) => {}
             Ok(Entry::Module(module)) => self.module(path, &module),
-            Ok(Entry::Group { id, members, mistake }) => {
+            Ok(Entry::Group { id, members, mistake, held: _ }) => {
                 if let Some(mistake) = mistake {
                     self.mistake(path, &mistake);
                 }

@@ -40,6 +40,13 @@ const RETRY_DEFECT: Duration = Duration::from_secs(1);
 /// Of a supervise thread; what it touches stays resident, the rest costs nothing.
 const STACK: usize = if cfg!(debug_assertions) { 512 * 1024 } else { 128 * 1024 };
 
+/// What a module holds at most while it is idle: service and status directory, two locks, two FIFOs, its mailbox, and the
+/// pidfd of its program.
+const MODULE_DESCRIPTORS: u64 = 8;
+
+/// What svtree itself holds, and what is open for moments.
+const OWN_DESCRIPTORS: u64 = 24;
+
 impl Parent {
     pub(super) fn start(&mut self, name: &ModuleName, id: Id) {
         if let Err(why) = self.start_wanted(name, id) {
@@ -78,6 +85,7 @@ impl Parent {
         service: OwnedFd,
         view: bool,
     ) -> Result<(), String> {
+        self.room()?;
         let program = Arc::clone(self.programs.entry(name.clone()).or_default());
         let (mailbox, inbox) = inbox::pair().map_err(|error| plain(&error))?;
         let reports = self.sender.clone();
@@ -109,6 +117,16 @@ impl Parent {
         self.threads.insert(name.clone(), Thread { mailbox, handle, source });
         self.actual.insert(name.clone(), Actual::Running(id));
         Ok(())
+    }
+
+    /// Whether there are descriptors for one more module, so that those that run have what a restart or a record takes.
+    fn room(&self) -> Result<(), String> {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let most = limit.map(|limit| limit.saturating_sub(OWN_DESCRIPTORS) / MODULE_DESCRIPTORS);
+        match most.filter(|most| self.threads.len() as u64 >= *most) {
+            Some(most) => Err(format!("too many open files: the limit leaves room for {most} modules")),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn retire(&mut self, name: &ModuleName) {
@@ -163,7 +181,7 @@ impl Parent {
             let state = file(home::file::STATE).and_then(|bytes| State::decode(&bytes).ok());
             let state = state.unwrap_or_default();
             let record = state.record.clone().unwrap_or_default();
-            let record = adopt::latest(record, file(home::file::SPAWNED).as_deref());
+            let (record, _) = adopt::latest(record, file(home::file::SPAWNED).as_deref());
             let alive = matches!(adopt::find(&record), Found::Alive(..));
             if alive {
                 // A program that runs is not left alone for as long as its files are young.

@@ -68,6 +68,8 @@ impl Scope<'_> {
 #[derive(Debug)]
 pub struct Wanted {
     services: PathBuf,
+    /// Which directory that was when it was looked at.
+    id: Option<Id>,
     settle: Duration,
     /// Refuse modules that others can write.
     strict: bool,
@@ -92,6 +94,7 @@ impl Wanted {
     pub fn new(services: PathBuf, settle: Duration, strict: bool) -> Wanted {
         Wanted {
             services,
+            id: None,
             settle,
             strict,
             modules: BTreeMap::new(),
@@ -170,6 +173,7 @@ impl Wanted {
     /// It cannot be read; everything stays as it is.
     pub fn look(&mut self, arrived: &[PathBuf], now: Stamp) -> std::io::Result<Id> {
         let (id, found) = Found::whole(&self.services)?;
+        self.id = Some(id);
         self.again.clear();
         self.absorb(found, Scope::Whole, arrived, now);
         Ok(id)
@@ -177,10 +181,16 @@ impl Wanted {
 
     /// Looks at some entries; `arrived` are the paths that came as a whole.
     pub fn look_at(&mut self, tops: &BTreeSet<ModuleName>, arrived: &[PathBuf], now: Stamp) {
+        // Another directory in its place, or none, says nothing of these entries; the parent looks at the whole.
+        let Some(services) = scan::Services::open(&self.services).ok().filter(|services| Some(services.id) == self.id)
+        else {
+            self.again.extend(tops.iter().map(|top| (top.clone(), now.moment.plus(RETRY))));
+            return;
+        };
         let mut found = Found::default();
         for top in tops {
             self.again.remove(top);
-            found.add(&self.services, top.clone());
+            found.add(&services, top.clone());
         }
         self.absorb(found, Scope::Entries(tops), arrived, now);
     }

@@ -43,7 +43,9 @@ impl Want {
         [Want::Up, Want::Down, Want::Once].into_iter().find(|want| want.name() == name)
     }
 
-    fn byte(self) -> u8 {
+    /// As in the records: byte 13 of daemontools' layout.
+    #[must_use]
+    pub fn byte(self) -> u8 {
         match self {
             Want::Up => b'u',
             Want::Down => b'd',
@@ -51,7 +53,9 @@ impl Want {
         }
     }
 
-    fn from_byte(byte: u8) -> Option<Want> {
+    /// Reads what [`Want::byte`] says.
+    #[must_use]
+    pub fn from_byte(byte: u8) -> Option<Want> {
         match byte {
             b'u' => Some(Want::Up),
             b'd' => Some(Want::Down),

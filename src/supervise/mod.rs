@@ -30,7 +30,7 @@ use crate::unix::raw;
 use crate::unix::raw::Output;
 use crate::unix::remains::Remaining;
 use crate::unix::report::Repeated;
-use crate::unix::{clock, pidfd, spawn};
+use crate::unix::{clock, pidfd, report, spawn};
 
 /// What a module asks for, and the files that it was read from.
 #[derive(Debug)]
@@ -571,12 +571,15 @@ impl Supervise {
             Ok(()) => {
                 if std::mem::take(&mut self.publish_failed) {
                     self.lines.push((Level::Notice, "the status is written again".to_owned()));
+                    report::line(&format!("{}: the status is written again", self.task.name));
                 }
                 None
             }
             Err(error) => {
                 if !std::mem::replace(&mut self.publish_failed, true) {
                     self.lines.push((Level::Warning, format!("writing {error}")));
+                    // The log stands on the same file system.
+                    report::line(&format!("writing {error}; it is tried again"));
                 }
                 Some(Event::PublishFailed)
             }

@@ -14,11 +14,12 @@ use crate::pure::machine::{Ended, Event, NotStarted, Phase};
 use crate::pure::name::printable;
 use crate::pure::time::Moment;
 use crate::unix::home::Level;
+use crate::unix::mark::Mark;
 use crate::unix::prints::{self, Prints};
 use crate::unix::raw::{self, Started};
 use crate::unix::remains::{self, Remaining};
 use crate::unix::spawn::{self, Service};
-use crate::unix::{clock, pidfd, report};
+use crate::unix::{adopt, clock, pidfd, report};
 
 impl Supervise {
     pub(super) fn signal(&mut self, pid: Pid, signal: Signal) {
@@ -52,7 +53,8 @@ impl Supervise {
         {
             return Event::Deferred(until);
         }
-        match spawn::program(self.service(), &self.task.loaded.policy) {
+        let mark = Mark::new(adopt::boot_id(), self.directory(), self.machine.want());
+        match spawn::program(self.service(), &self.task.loaded.policy, mark) {
             Ok(started) => {
                 self.not_started = None;
                 self.lines.push((Level::Notice, format!("started pid {}", started.pid)));

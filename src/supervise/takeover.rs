@@ -21,9 +21,13 @@ impl Supervise {
     pub(super) fn begin(&mut self) {
         let recorded = self.home.recorded().and_then(|bytes| State::decode(&bytes).ok());
         // Without one, as after a death during the first start, what the configuration says holds.
-        let recorded = recorded.unwrap_or_else(|| self.machine.state(clock::stamp()));
+        let mut recorded = recorded.unwrap_or_else(|| self.machine.state(clock::stamp()));
         let record = recorded.record.clone().unwrap_or_default();
-        let mut record = adopt::latest(record, self.home.spawned().as_deref());
+        let (mut record, want) = adopt::latest(record, self.home.spawned().as_deref());
+        if let Some(want) = want {
+            // Somebody asked for this start, and nobody lived to say so.
+            recorded.want = want.name().to_owned();
+        }
         // A thread of this very process that panicked: its program is known better than from any file.
         if let Some(pid) = Pid::new(self.task.program.load(Ordering::SeqCst)) {
             return self.take_back(pid, &recorded, &record);
@@ -36,7 +40,7 @@ impl Supervise {
             self.machine.take_over(self.fresh(&recorded, exits));
             return self.feed(Event::Begin);
         }
-        let replaced = record.directory != [self.task.id.device, self.task.id.inode];
+        let replaced = record.directory != self.directory();
         if self.task.anew || (replaced && !alive) {
             record = Record { started: record.started, ..Record::default() };
             self.machine.take_over(self.fresh(&recorded, exits));
@@ -94,6 +98,11 @@ impl Supervise {
         self.look_at_child();
     }
 
+    /// Which service directory, as it is recorded.
+    pub(super) fn directory(&self) -> [u64; 2] {
+        [self.task.id.device, self.task.id.inode]
+    }
+
     pub(super) fn record(&self, now: Stamp) -> Record {
         let history = self.machine.history();
         let age = now.moment.since(self.machine.since().moment);
@@ -108,7 +117,7 @@ impl Supervise {
         };
         Record {
             boot_id: adopt::boot_id().to_owned(),
-            directory: [self.task.id.device, self.task.id.inode],
+            directory: self.directory(),
             pid: process,
             finishing,
             started: self.between,

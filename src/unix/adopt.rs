@@ -6,10 +6,11 @@ use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
 
-use super::mark::Mark;
+use super::mark::{Mark, Marked};
 use super::{pidfd, remains};
 use crate::pure::exit::{How, Pid};
 use crate::pure::state::Record;
+use crate::pure::status::Want;
 
 /// The boot id of the running kernel; empty where it cannot be read, and then nothing is ever adopted.
 #[must_use]
@@ -20,17 +21,19 @@ pub fn boot_id() -> &'static str {
     })
 }
 
-/// A record brought up to date by the mark of the child that was spawned last: it is younger than the record if svtree
-/// died before it could write one.
+/// A record brought up to date by the mark of the child that was spawned last, and what was wanted then: the mark is
+/// younger than the record if svtree died before it could write one.
 #[must_use]
-pub fn latest(record: Record, mark: Option<&[u8]>) -> Record {
+pub fn latest(record: Record, mark: Option<&[u8]>) -> (Record, Option<Want>) {
     match mark.and_then(Mark::read) {
-        Some((boot_id, pid, started)) if record.boot_id != boot_id || started > record.started => {
-            let marked = Record { boot_id, pid: Some(pid.get()), started, since: started[0], ..record.clone() };
+        Some(mark) if record.boot_id != mark.boot_id || mark.started > record.started => {
+            let Marked { boot_id, pid, started, directory, want } = mark;
+            let marked =
+                Record { boot_id, pid: Some(pid.get()), started, directory, since: started[0], ..record.clone() };
             // One that has ended again was counted by nobody, and is nobody's loss.
-            if matches!(find(&marked), Found::Alive(..)) { marked } else { record }
+            if matches!(find(&marked), Found::Alive(..)) { (marked, Some(want)) } else { (record, None) }
         }
-        Some(_) | None => record,
+        Some(_) | None => (record, None),
     }
 }
 

@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -65,6 +65,8 @@ pub enum Entry {
         members: Vec<OsString>,
         /// What is wrong with `group.toml`.
         mistake: Option<String>,
+        /// Held, so that its members are looked for in it wherever it goes.
+        held: OwnedFd,
     },
     /// A directory that is neither yet, and why.
     Incomplete(Id, &'static str),
@@ -112,7 +114,11 @@ fn names_of(directory: &OwnedFd) -> io::Result<Vec<OsString>> {
 /// # Errors
 /// It is there and cannot be looked at: nothing is known of it.
 pub fn look(path: &Path) -> io::Result<Entry> {
-    let directory = match openat(rustix::fs::CWD, path, HOLD, Mode::empty()) {
+    look_in(rustix::fs::CWD, path)
+}
+
+fn look_in(at: BorrowedFd<'_>, path: &Path) -> io::Result<Entry> {
+    let directory = match openat(at, path, HOLD, Mode::empty()) {
         Ok(directory) => directory,
         // Gone, no directory, a dangling link, a loop of links.
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(Entry::Nothing),
@@ -130,11 +136,8 @@ pub fn look(path: &Path) -> io::Result<Entry> {
             return Ok(Entry::Rejected(id(&stat), "group.toml stands beside run or service.toml: remove one of them"));
         }
         let mistake = read(&directory, GROUP).and_then(|text| config::group(&text).map_err(|all| first(GROUP, &all)));
-        return Ok(Entry::Group {
-            id: id(&stat),
-            members: names_of(&openat(&directory, c".", OPEN, Mode::empty())?)?,
-            mistake: mistake.err(),
-        });
+        let members = names_of(&openat(&directory, c".", OPEN, Mode::empty())?)?;
+        return Ok(Entry::Group { id: id(&stat), members, mistake: mistake.err(), held: directory });
     }
     let executable = |stat: &Stat| {
         FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
@@ -154,7 +157,8 @@ pub fn look(path: &Path) -> io::Result<Entry> {
         id: id(&stat),
         prints,
         changed: prints.changed().max(prints::modified(&stat)),
-        linked: path.symlink_metadata().is_ok_and(|entry| entry.is_symlink()),
+        linked: statat(at, path, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|entry| FileType::from_raw_mode(entry.st_mode) == FileType::Symlink),
         normally_up: there(file::DOWN)?.is_none(),
         exposed,
     }))
@@ -295,11 +299,18 @@ pub struct Other {
 }
 
 impl Found {
-    /// Looks at the entry `name` below the services directory, and at all below it if it is a group.
-    pub fn add(&mut self, services: &Path, name: ModuleName) {
+    /// Looks at the entry `name` of the services directory, which is `held`, and at all below it if it is a group.
+    ///
+    /// Nothing is looked up by a path: when the services directory is moved away in the midst of a look, its entries are
+    /// still there.
+    pub fn add(&mut self, services: &Services, name: ModuleName) {
+        self.add_from(services.held.as_fd(), &services.path, name);
+    }
+
+    fn add_from(&mut self, at: BorrowedFd<'_>, services: &Path, name: ModuleName) {
         let path = services.join(name.as_os_str());
         let depth = name.components().count();
-        match look(&path) {
+        match look_in(at, Path::new(path.file_name().unwrap_or_default())) {
             Err(error) => self.unknown.push((name, plain(&error))),
             Ok(Entry::Nothing) => {}
             Ok(Entry::Module(module)) => self.modules.push((name, path, module)),
@@ -318,11 +329,11 @@ impl Found {
                 let why = format!("more than {DEEPEST} groups in each other");
                 self.others.push((name, path, Other { id, rejected: true, why }));
             }
-            Ok(Entry::Group { id, members, mistake: None }) => {
+            Ok(Entry::Group { id, members, mistake: None, held }) => {
                 self.groups.push((name.clone(), path, id));
                 for member in members {
                     if let Ok(member) = name.join(member.as_bytes()) {
-                        self.add(services, member);
+                        self.add_from(held.as_fd(), services, member);
                     }
                 }
             }
@@ -334,14 +345,39 @@ impl Found {
     /// # Errors
     /// The directory itself cannot be read.
     pub fn whole(services: &Path) -> io::Result<(Id, Found)> {
-        let (id, names) = names(services)?;
+        let services = Services::hold(services, OPEN)?;
         let mut found = Found::default();
-        for name in names {
+        for name in names_of(&services.held)? {
             if let Ok(name) = ModuleName::new(name.as_bytes()) {
-                found.add(services, name);
+                found.add(&services, name);
             }
         }
-        Ok((id, found))
+        Ok((services.id, found))
+    }
+}
+
+/// A services directory, held.
+#[derive(Debug)]
+pub struct Services {
+    path: PathBuf,
+    held: OwnedFd,
+    /// Which directory that is.
+    pub id: Id,
+}
+
+impl Services {
+    /// Holds it, to look at some of its entries.
+    ///
+    /// # Errors
+    /// It is not there, or cannot be looked into.
+    pub fn open(path: &Path) -> io::Result<Services> {
+        Services::hold(path, HOLD)
+    }
+
+    fn hold(path: &Path, flags: OFlags) -> io::Result<Services> {
+        let held = openat(rustix::fs::CWD, path, flags, Mode::empty())?;
+        let id = id(&fstat(&held)?);
+        Ok(Services { path: path.to_path_buf(), held, id })
     }
 }
 

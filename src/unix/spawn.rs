@@ -7,7 +7,6 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::adopt;
 use super::environment::Variables;
 use super::mark::Mark;
 use super::raw::{self, Launch, Output, Started, Strings};
@@ -66,16 +65,15 @@ impl fmt::Display for NotStarted {
 /// The file of [`super::home::file::SPAWNED`].
 const MARK: &CStr = c".spawned";
 
-/// Starts the program of a module.
+/// Starts the program of a module, which leaves its mark.
 ///
 /// # Errors
 /// What could not be done; nothing runs then.
-pub fn program(service: Service<'_>, policy: &Policy) -> Result<Started, NotStarted> {
+pub fn program(service: Service<'_>, policy: &Policy, mark: Mark) -> Result<Started, NotStarted> {
     let words: Vec<OsString> = match &policy.program {
         Program::Run => vec!["./run".into()],
         Program::Argv(words) => words.iter().map(OsString::from).collect(),
     };
-    let mark = Mark::new(adopt::boot_id());
     launch(service, policy, &words, policy.directory.as_deref(), Some((service.home, MARK, mark)))
 }
 

@@ -14,7 +14,7 @@ use svtree::pure::name::{ModuleName, escaped, printable, unescaped};
 use svtree::pure::state::{ExitEntry, Record, State};
 use svtree::pure::status::{LENGTH, LENGTH_DAEMONTOOLS, Running, Status, Want};
 use svtree::pure::time::Wall;
-use svtree::unix::mark::Mark;
+use svtree::unix::mark::{Mark, Marked};
 use svtree::unix::remains;
 
 /// Panics when the bytes break it.
@@ -264,9 +264,9 @@ pub fn words(bytes: &[u8]) {
 
 /// The mark of a child: what is read was written so, byte for byte.
 pub fn mark(bytes: &[u8]) {
-    if let Some((boot_id, pid, [before, after])) = Mark::read(bytes) {
+    if let Some(Marked { boot_id, pid, started: [before, after], directory, want }) = Mark::read(bytes) {
         assert!(Pid::new(pid.get()).is_some());
-        let mut mark = Mark::new(&boot_id);
+        let mut mark = Mark::new(&boot_id, directory, want);
         mark.set(pid.get(), before, after);
         assert_eq!(mark.bytes(), bytes);
     }
