@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import json
 import os
+import platform
 import random
 import resource
 import select
@@ -20,9 +21,12 @@ import sys
 import tempfile
 import time
 
-HERE = os.path.dirname(os.path.abspath(__file__))
+sys.dont_write_bytecode = True  # nothing is left beside the sources
+from peers import HERE, PEERS, run, spawn  # noqa: E402
+
 RECORD = struct.Struct("=QQ")  # of first.c: nanoseconds, pid
 YOUNG = 1.2  # seconds; all of them pace a service that is younger than one
+FEW = 8  # samples of who has to be waited for up to five seconds
 
 
 class Starts:
@@ -39,111 +43,11 @@ class Starts:
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([self.fd], [], [], left)[0]:
                 break
+            if count > 1:
+                time.sleep(0.005)  # the times are in the records: we need not be woken, and get in the way, by each
             data = os.read(self.fd, RECORD.size * min(count - len(found), 4096))
             found.extend(RECORD.iter_unpack(data))
         return sorted(found)
-
-
-def spawn(*argv, env=None, out="/dev/null"):
-    """Starts a program with its output in a file; whoever is left at the end is found by its parent."""
-    files = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)]
-    files += [(os.POSIX_SPAWN_OPEN, fd, out, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) for fd in (1, 2)]
-    return os.posix_spawnp(argv[0], argv, env or os.environ, file_actions=files)
-
-
-def run(*argv):
-    os.waitpid(spawn(*argv), 0)
-
-
-def poke(fifo, letters):
-    with open(fifo, "wb", buffering=0) as file:
-        file.write(letters)
-
-
-class Peer:
-    """One supervisor on a directory of services; `scan` is that directory, `root` its scratch place."""
-
-    flags = []  # for first.c
-    polls = False  # whether it looks for new services from time to time only
-
-    def __init__(self, root, first):
-        self.root, self.first = root, first
-        self.scan, self.out = os.path.join(root, "scan"), os.path.join(root, "out")
-        os.mkdir(self.scan)
-        self.pid = None
-
-    @classmethod
-    def found(cls):
-        return all(shutil.which(tool) for tool in cls.tools)
-
-    def write(self, name, where=None):
-        service = os.path.join(where or self.scan, name)
-        os.makedirs(service)
-        os.link(self.first, os.path.join(service, "run"))
-        return service
-
-    def drop(self, service):
-        os.rename(service, os.path.join(self.scan, os.path.basename(service)))
-
-
-class Svtree(Peer):
-    name, tools = "svtree", []
-    binary = os.environ.get("SVTREE", os.path.join(HERE, "../target/release/svtree"))
-
-    @classmethod
-    def found(cls):
-        return os.access(cls.binary, os.X_OK)
-
-    def start(self):
-        roots = ["--status", os.path.join(self.root, "status"), "--logs", os.path.join(self.root, "logs")]
-        self.pid = spawn(self.binary, "run", self.scan, *roots, "--log", "none", out=self.out)
-
-    def stop(self, names):
-        os.kill(self.pid, signal.SIGTERM)
-
-
-class Daemontools(Peer):
-    name, tools, polls = "daemontools", ["svscan", "supervise", "svc"], True
-
-    def start(self):
-        self.pid = spawn("svscan", self.scan, out=self.out)
-
-    def stop(self, names):
-        os.kill(self.pid, signal.SIGTERM)  # else it would start their supervise again
-        spawn("svc", "-dx", *(os.path.join(self.scan, name) for name in names))
-
-
-class Runit(Peer):
-    name, tools, polls = "runit", ["runsvdir", "runsv"], True
-
-    def start(self):
-        self.pid = spawn("runsvdir", "-P", self.scan, out=self.out)
-
-    def stop(self, names):
-        os.kill(self.pid, signal.SIGHUP)
-
-
-class S6(Peer):
-    name, tools, flags = "s6", ["s6-svscan", "s6-supervise", "s6-svscanctl"], ["-DREADY=3"]
-
-    def write(self, name, where=None):
-        service = super().write(name, where)
-        with open(os.path.join(service, "notification-fd"), "w") as file:
-            file.write("3\n")  # a service that is never ready is restarted a second late
-        return service
-
-    def start(self):
-        self.pid = spawn("s6-svscan", "-c", "4000", self.scan, out=self.out)
-
-    def drop(self, service):
-        super().drop(service)
-        poke(os.path.join(self.scan, ".s6-svscan/control"), b"a")
-
-    def stop(self, names):
-        run("s6-svscanctl", "-t", self.scan)
-
-
-PEERS = [Svtree, Daemontools, Runit, S6]
 
 
 class Tree:
@@ -169,25 +73,27 @@ class Tree:
                         found.append(pid)
         return found
 
-    def pss_kib(self):
-        total = 0
+    def held(self):
+        """What all supervisors hold: KiB of PSS, threads, descriptors."""
+        pss = threads = descriptors = 0
         for pid in self.supervisors():
             with contextlib.suppress(OSError), open(f"/proc/{pid}/smaps_rollup") as file:
-                total += sum(int(line.split()[1]) for line in file if line.startswith("Pss:"))
-        return total
+                pss += sum(int(line.split()[1]) for line in file if line.startswith("Pss:"))
+                threads += len(os.listdir(f"/proc/{pid}/task"))
+                descriptors += len(os.listdir(f"/proc/{pid}/fd"))
+        return pss, threads, descriptors
 
     def work(self):
-        """Threads, context switches and nanoseconds on a processor, of all supervisors so far."""
-        threads = switches = busy = 0
+        """Context switches and nanoseconds on a processor, of all supervisors so far."""
+        switches = busy = 0
         for pid in self.supervisors():
             with contextlib.suppress(OSError):
                 for task in os.listdir(f"/proc/{pid}/task"):
-                    threads += 1
                     with open(f"/proc/{pid}/task/{task}/status") as file:
                         switches += sum(int(line.split()[1]) for line in file if "ctxt_switches" in line)
                     with open(f"/proc/{pid}/task/{task}/schedstat") as file:
                         busy += int(file.read().split()[0])
-        return threads, switches, busy
+        return switches, busy
 
 
 def gone(seconds):
@@ -214,6 +120,10 @@ def end_all():
             return
 
 
+class Failed(Exception):
+    """One measure of one supervisor; the others are still worth having."""
+
+
 @contextlib.contextmanager
 def running(kind, count):
     """A supervisor with `count` services, all of them up; nothing of it is left afterwards."""
@@ -231,7 +141,7 @@ def running(kind, count):
         peer.start()
         up = starts.wait(count, 60)
         if len(up) < count:
-            raise SystemExit(f"{kind.name}: {len(up)} of {count} services started; it said:\n{said(peer.out)}")
+            raise Failed(f"{kind.name}: {len(up)} of {count} services started; it said:\n{said(peer.out)}")
         yield peer, starts, names, up, (up[-1][0] - begin) / 1e6
     finally:
         end_all()
@@ -253,58 +163,108 @@ def build_first(to, fifo, *flags):
 
 
 def bare(count):
-    """The floor: what a spawn and a restart take with no supervisor."""
+    """The floor: what is left with no supervisor. The samples of each line that bare.c prints."""
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_TMP", "/dev/shm")) as root:
         fifo, first = os.path.join(root, "fifo"), os.path.join(root, "first")
         build_first(first, fifo)
         build("bare.c", os.path.join(root, "bare"))
         os.mkfifo(fifo)
-        lines = subprocess.run([os.path.join(root, "bare"), first, fifo, str(count)], check=True, stdout=subprocess.PIPE)
-        samples = {"spawn": [], "restart": []}
-        for line in lines.stdout.decode().splitlines():
+        run_it = [os.path.join(root, "bare"), first, fifo, str(count)]
+        samples = {}
+        for line in subprocess.run(run_it, check=True, stdout=subprocess.PIPE).stdout.decode().splitlines():
             what, ns = line.split()
-            samples[what].append(int(ns) / 1e6)
+            samples.setdefault(what, []).append(int(ns) / 1e6)
     return samples
 
 
-def restart(kind, count):
-    """KILL to the next instance's first instruction, for services that have run for a while."""
+def service_of(pid):
+    return os.path.basename(os.readlink(f"/proc/{pid}/cwd"))
+
+
+def next_start(kind, count, act):
+    """From `act` on services that have run for a while to the next instance's first instruction."""
     samples = []
-    with running(kind, count) as (_, starts, _, up, _):
+    with running(kind, count) as (peer, starts, _, up, _):
         time.sleep(YOUNG)
         for _, pid in random.sample(up, count):
+            name = service_of(pid)
             begin = time.monotonic_ns()
-            os.kill(pid, signal.SIGKILL)
+            act(peer, name, pid)
             for ns, _ in starts.wait(1, 10):
                 samples.append((ns - begin) / 1e6)
             time.sleep(random.uniform(0.01, 0.05))  # out of step with any loop of the peer
     return samples
 
 
+def restart(kind, count):
+    return next_start(kind, count, lambda peer, name, pid: os.kill(pid, signal.SIGKILL))
+
+
+def letter(kind, count):
+    return next_start(kind, count, lambda peer, name, pid: peer.letter(name))
+
+
+def phase(polls):
+    """Waits, so that one who polls is met at any phase of its five seconds, and others out of step with anything."""
+    time.sleep(random.uniform(0, 5) if polls else random.uniform(0.02, 0.06))
+
+
 def drop_in(kind, count):
     """A service directory renamed into place, to its first instruction."""
-    samples = []
+    samples, polls = [], "drop-in" in kind.polls
     with running(kind, 3) as (peer, starts, _, _, _):
-        for number in range(8 if kind.polls else count):
-            service = peer.write(f"new{number}", os.path.join(peer.root, "aside"))
-            # One that polls is met at any phase of its five seconds.
-            time.sleep(random.uniform(0, 5) if kind.polls else random.uniform(0.02, 0.06))
+        for number in range(min(count, FEW) if polls else count):
+            peer.write(f"new{number}", peer.aside)
+            phase(polls)
             begin = time.monotonic_ns()
-            peer.drop(service)
+            peer.drop(f"new{number}")
             for ns, _ in starts.wait(1, 15):
                 samples.append((ns - begin) / 1e6)
     return samples
 
 
-def idle(kind, count, seconds):
-    """Many services at once: start, the cost of doing nothing, all of them killed at once, stop."""
+def removal(kind, count):
+    """A service directory renamed away, to the death of its process; our being woken by that is in it."""
+    samples, polls = [], "removal" in kind.polls
+    count = min(count, FEW) if polls else count
+    with running(kind, count) as (peer, _, _, up, _):
+        time.sleep(YOUNG)
+        for _, pid in random.sample(up, count):
+            name, process = service_of(pid), os.pidfd_open(pid)
+            phase(polls)
+            begin = time.monotonic_ns()
+            peer.remove(name)
+            if select.select([process], [], [], 15)[0]:
+                samples.append((time.monotonic_ns() - begin) / 1e6)
+            os.close(process)
+    return samples
+
+
+def status(peer, names):
+    """The peer's own client, asked for all names at once; the median of five."""
+    said_all, samples = os.path.join(peer.root, "said"), []
+    argv = peer.status(names)
+    os.waitpid(spawn(*argv, out=said_all), 0)
+    with open(said_all) as file:
+        if file.read().count("(pid ") != len(names):
+            raise Failed(f"{peer.name}: {argv[0]} does not say of each that it is up:\n{said(said_all)}")
+    for _ in range(5):
+        begin = time.monotonic_ns()
+        run(*argv)
+        samples.append((time.monotonic_ns() - begin) / 1e6)
+    return statistics.median(samples)
+
+
+def many(kind, count, seconds):
+    """Many services at once: start, the cost of doing nothing, their status, all of them killed at once, stop."""
     with running(kind, count) as (peer, starts, names, up, start):
-        time.sleep(3)
+        time.sleep(3)  # until all that follows from the start is done
         tree = Tree(peer.first)
-        pss = tree.pss_kib()
-        threads, switches, busy = tree.work()
+        switches, busy = tree.work()
         time.sleep(seconds)
-        _, more_switches, more_busy = tree.work()
+        more_switches, more_busy = tree.work()
+        pss, threads, descriptors = tree.held()
+        answer = status(peer, names)
         begin = time.monotonic_ns()
         for _, pid in up:
             os.kill(pid, signal.SIGKILL)
@@ -315,13 +275,39 @@ def idle(kind, count, seconds):
         peer.stop(names)
         stop = (time.monotonic_ns() - begin) / 1e6 if gone(60) else None
     return {
-        "start ms": start, "PSS KiB": pss, "threads": threads, "switches": more_switches - switches,
-        "CPU ms": (more_busy - busy) / 1e6, "storm ms": storm, "stop ms": stop,
+        "start ms": start, "storm ms": storm, "stop ms": stop, "status ms": answer, "PSS KiB each": pss / count,
+        "descriptors each": descriptors / count, "threads": threads, "switches": more_switches - switches,
+        "CPU ms": (more_busy - busy) / 1e6,
     }
 
 
+LATENCIES = {  # the measure, the line of bare.c that stands beside it, what it is
+    "drop-in": (drop_in, "spawn", "a directory renamed into place → first instruction"),
+    "removal": (removal, "end", "a directory renamed away → its process is dead"),
+    "restart": (restart, "restart", "death after more than a second → the next first instruction"),
+    "letter": (letter, "letter", "a letter in the FIFO → the next first instruction"),
+}
+
+MANY = {  # the column of `many`, as a line of the page
+    "start ms": "cold start: all up, ms",
+    "storm ms": "all killed at once: all back, ms",
+    "stop ms": "all stopped, ms",
+    "status ms": "status of all names by the peer's own client, ms",
+    "PSS KiB each": "memory (PSS) a module, KiB",
+    "descriptors each": "descriptors a module",
+    "threads": "threads",
+    "switches": "context switches at rest",
+}
+
+
+def figure(value):
+    if not isinstance(value, float):
+        return str("never" if value is None else value)
+    return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
+
+
 def row(*cells):
-    print("| " + " | ".join(f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in cells) + " |", flush=True)
+    print("| " + " | ".join(map(figure, cells)) + " |", flush=True)
 
 
 def head(title, *cells):
@@ -330,15 +316,53 @@ def head(title, *cells):
     row(*("---" for _ in cells))
 
 
-def table(title, results, floor):
-    head(title, "", "median ms", "worst ms", "x bare", "samples")
-    base = statistics.median(floor)
-    for name, samples in [("bare", floor), *results.items()]:
-        if samples:
-            median = statistics.median(samples)
-            row(name, median, max(samples), median / base, len(samples))
-        else:
-            row(name, "never", "", "", 0)
+def print_all(latencies, crowds):
+    """Every measure with its extremes."""
+    for what, results in latencies.items():
+        head(f"{what}: {LATENCIES[what][2]}", "", "median ms", "best ms", "worst ms", "x bare", "samples")
+        base = statistics.median(results["bare"])
+        for name, samples in results.items():
+            if samples:
+                median = statistics.median(samples)
+                row(name, median, min(samples), max(samples), median / base, len(samples))
+            else:
+                row(name, None, "", "", "", 0)
+    for title, results in crowds.items():
+        head(title, "", *next(iter(results.values())))
+        for name, values in results.items():
+            row(name, *values.values())
+
+
+def print_page(latencies, crowds):
+    """The same in short, as the tables of docs/performance.md: in terms of the floor, or of who stands first."""
+    names = list(next(iter(latencies.values())))
+    head("Medians, as multiples of the bare one:", "", "bare, ms", *names[1:])
+    for what, results in latencies.items():
+        base, *others = (statistics.median(samples) if samples else None for samples in results.values())
+        row(LATENCIES[what][2], base, *(other and f"{figure(other / base)} ×" for other in others))
+    for title, results in crowds.items():
+        first, *others = results.values()
+        head(title, "", *results)
+        for column, what in MANY.items():
+            # Of what may be none there is no multiple.
+            cells = [other[column] for other in others]
+            if first[column] and isinstance(first[column], float):
+                cells = [cell and f"{figure(cell / first[column])} ×" for cell in cells]
+            row(what, first[column], *cells)
+
+
+def machine():
+    """On what, and how quiet it was before."""
+    load = f"load {os.getloadavg()[0]:.1f} before"
+    return f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} processors, Linux {platform.release()}, {load}"
+
+
+def tried(measure, *arguments):
+    try:
+        return measure(*arguments)
+    except Failed as why:
+        print(why, file=sys.stderr)
+        return None
 
 
 def main():
@@ -346,8 +370,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peers", default=",".join(names), help="default: %(default)s")
     parser.add_argument("--count", type=int, default=30, help="samples of each latency (default: %(default)s)")
-    parser.add_argument("--modules", type=int, default=1000, help="in the idle measure (default: %(default)s)")
-    parser.add_argument("--seconds", type=int, default=10, help="of doing nothing (default: %(default)s)")
+    parser.add_argument("--modules", type=int, default=1000, help="at once, of each (default: %(default)s)")
+    parser.add_argument("--most", type=int, default=3000, help="the same of the first alone (default: %(default)s)")
+    parser.add_argument("--seconds", type=int, default=20, help="of doing nothing (default: %(default)s)")
+    parser.add_argument("--markdown", action="store_true", help="print the tables of docs/performance.md instead")
     parser.add_argument("--json", help="a file for every sample")
     options = parser.parse_args()
     os.environ["PATH"] += ":" + os.path.join(HERE, "../target/peers/runit/usr/bin")  # where .ci/run unpacks it
@@ -362,21 +388,21 @@ def main():
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
-    floor = bare(options.count)
-    results = {
-        "restart": {peer.name: restart(peer, options.count) for peer in peers},
-        "drop-in": {peer.name: drop_in(peer, options.count) for peer in peers},
-    }
-    table("KILL to the next instance's first instruction", results["restart"], floor["restart"])
-    table("Directory renamed into place to first instruction", results["drop-in"], floor["spawn"])
-    results["idle"] = {peer.name: idle(peer, options.modules, options.seconds) for peer in peers}
-    columns = next(iter(results["idle"].values()), {})
-    head(f"{options.modules} services; switches and CPU in {options.seconds} s of doing nothing", "", *columns)
-    for name, values in results["idle"].items():
-        row(name, *values.values())
+    print(machine(), flush=True)
+    # The floor is taken anew beside each measure: the machine is never quite the same.
+    latencies = {}
+    for what, (measure, line, _) in LATENCIES.items():
+        latencies[what] = {"bare": bare(options.count)[line]}
+        latencies[what] |= {peer.name: tried(measure, peer, options.count) for peer in peers}
+    crowds = {}
+    for count, kinds in [(options.modules, peers), (options.most, peers[:1])]:
+        results = {peer.name: tried(many, peer, count, options.seconds) for peer in kinds if count}
+        if results := {name: values for name, values in results.items() if values}:
+            crowds[f"{count:,} modules, {options.seconds} s at rest"] = results
+    (print_page if options.markdown else print_all)(latencies, crowds)
     if options.json:
         with open(options.json, "w") as file:
-            json.dump({"bare": floor, **results}, file, indent=1)
+            json.dump({"latencies": latencies, "crowds": crowds}, file, indent=1)
 
 
 if __name__ == "__main__":

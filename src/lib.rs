@@ -6,9 +6,12 @@
 //! - [`pure`] decides: the machine of one module, the reconciler of all, every encoding.
 //! - [`unix`] acts: each file wraps one facility of the kernel and holds no policy.
 //! - `supervise` (one module) and `parent` (all of them) join the two.
+//! - [`keeper`] stands in front of svscan, and [`init`] in front of any one program.
 //! - [`cli`] is what people type.
 
 pub mod cli;
+pub mod init;
+pub mod keeper;
 pub mod parent;
 pub mod pure;
 pub mod supervise;

@@ -9,9 +9,9 @@ use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use svtree::pure::command::Command;
-use svtree::pure::config::{Restart, Rules, Scope, Stop, When};
+use svtree::pure::config::{Forking, Restart, Rules, Scope, Stop, When};
 use svtree::pure::exit::{How, Pid, Signal};
-use svtree::pure::machine::{Action, Configured, Ended, Event, Machine, NotStarted, Phase};
+use svtree::pure::machine::{Action, Configured, Ended, Event, Heir, Left, Machine, NotStarted, Phase};
 use svtree::pure::status::{Running, Status, Want};
 use svtree::pure::time::{Moment, Stamp, Wall};
 
@@ -37,10 +37,20 @@ struct World {
     machine: Machine,
     now: u64,
     next_pid: i32,
+    /// A program that was followed elsewhere, unreaped.
+    dead: Option<Pid>,
     program: Option<(Pid, Process)>,
     finish: Option<(Pid, Process)>,
-    /// Whether something that the program started still runs.
+    /// Whether something in the session of the program that ended still runs.
     remains: bool,
+    /// Whether something that the module started runs in a session of its own.
+    elsewhere: bool,
+    /// `d` or the parent was the last to say what is wanted.
+    ending: bool,
+    /// What is being swept up: all of it, or the session.
+    sweeping: Option<bool>,
+    /// The program that put itself in the background is followed there.
+    follows: bool,
     published: Option<Status>,
     /// Whether the environment has more than letters, exits and time: a `finish`, remains, pauses, a full disk, edits.
     /// They have nothing to do with the limits of restarts, and both at once are too many states.
@@ -88,7 +98,12 @@ enum Move {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Remains {
     Nothing,
+    /// In its session.
     Something,
+    /// In a session of its own.
+    Elsewhere,
+    /// A process that is the program from now on, if the machine says so.
+    Heir,
 }
 
 const PAUSES: [Command; 3] =
@@ -98,14 +113,19 @@ const LETTERS: [Command; 4] = [Command::Up, Command::Down, Command::Once, Comman
 
 impl World {
     fn new(restart: Restart, stop: Stop, enabled: bool) -> World {
-        let machine = Machine::new(Rules { restart, stop, exits_kept: 2 }, enabled, Stamp::default());
+        let machine = Machine::new(Rules { restart, stop, exits_kept: 2, forking: Forking::Follow }, enabled, Stamp::default());
         World {
             machine,
             now: 1000,
             next_pid: 1,
+            dead: None,
             program: None,
             finish: None,
             remains: false,
+            elsewhere: false,
+            ending: false,
+            sweeping: None,
+            follows: false,
             published: None,
             disturbed: false,
             full: false,
@@ -158,7 +178,13 @@ impl World {
         if matches!(self.finish, Some((_, Process::Runs))) {
             moves.push(Move::FinishExits);
         }
-        if self.remains && matches!(self.program, Some((_, Process::Zombie))) {
+        if self.follows && matches!(self.program, Some((_, Process::Runs))) {
+            moves.push(Move::Exit(How::Exited(0), Remains::Heir, true));
+            moves.push(Move::Exit(How::Exited(1), Remains::Heir, false));
+            moves.push(Move::Exit(How::Exited(1), Remains::Elsewhere, false));
+            moves.push(Move::Letter(Command::Signal(Signal::TERM)));
+        }
+        if self.sweeping.is_some() {
             moves.push(Move::RemainsEnd);
         }
         moves
@@ -172,29 +198,34 @@ impl World {
                 let down = matches!(self.machine.phase(), Phase::Down | Phase::Failed | Phase::Waiting { .. });
                 self.owed = (self.owed || (starts && down)) && !matches!(command, Command::Down | Command::Exit);
                 self.told_to_leave |= command == Command::Exit;
+                self.ending = (self.ending || command == Command::Down) && !starts;
                 self.feed(Event::Command(command), true)
             }
             Move::Retire => {
                 self.owed = false;
+                self.ending = true;
                 self.told_to_leave = true;
                 self.feed(Event::Retire(None), true)
             }
             Move::RetireNow => {
                 self.owed = false;
+                self.ending = true;
                 self.told_to_leave = true;
                 self.feed(Event::Retire(Some(Duration::ZERO)), true)
             }
-            Move::Exit(how, remains, finish) => self.exit(how, remains == Remains::Something, finish),
+            Move::Exit(how, remains, finish) => self.exit(how, remains, finish),
             Move::FinishExits => {
                 let Some((pid, process)) = &mut self.finish else {
                     return Ok(());
                 };
                 *process = Process::Zombie;
-                let ended = Ended { pid: *pid, how: How::Exited(0), remains: false, finish: false };
+                let ended = Ended { pid: *pid, how: How::Exited(0), left: Left::default(), finish: false };
                 self.feed(Event::Exited(ended), true)
             }
             Move::RemainsEnd => {
                 self.remains = false;
+                self.elsewhere &= self.sweeping != Some(true);
+                self.sweeping = None;
                 self.feed(Event::Swept, true)
             }
             Move::Time => {
@@ -232,15 +263,21 @@ impl World {
         }
     }
 
-    fn exit(&mut self, how: How, remains: bool, finish: bool) -> Result<(), String> {
+    fn exit(&mut self, how: How, remains: Remains, finish: bool) -> Result<(), String> {
         let Some((pid, process)) = &mut self.program else {
             return Ok(());
         };
+        let pid = *pid;
         *process = Process::Zombie;
-        self.remains = remains;
+        self.remains = matches!(remains, Remains::Something | Remains::Heir);
+        self.elsewhere |= remains == Remains::Elsewhere;
         self.killed = false;
-        let ended = Ended { pid: *pid, how, remains, finish };
-        self.feed(Event::Exited(ended), true)
+        let heir = match remains {
+            Remains::Heir => Some(Heir { pid: self.pid(), same_executable: false, detached: true }),
+            Remains::Nothing | Remains::Something | Remains::Elsewhere => None,
+        };
+        let left = Left { session: self.remains, any: self.remains || self.elsewhere, heir };
+        self.feed(Event::Exited(Ended { pid, how, left, finish }), true)
     }
 
     /// A script has answered: the signal follows unless it stood for it, and unless its program is gone.
@@ -288,11 +325,25 @@ impl World {
                         self.signals.push(signal);
                         self.signal(pid, signal)?;
                     }
-                    Action::Sweep(pid, _) => {
-                        if self.program != Some((pid, Process::Zombie)) {
-                            return Err(format!("sweeps after {pid}, which is {:?}", self.program));
+                    Action::Follow(pid) => {
+                        if !self.remains || !matches!(self.program, Some((_, Process::Zombie))) {
+                            return Err("follows what is not there".to_owned());
                         }
-                        if !self.remains {
+                        // The one that ended is reaped once the record names the other.
+                        self.remains = false;
+                        self.dead = self.program.map(|(dead, _)| dead);
+                        self.program = Some((pid, Process::Runs));
+                    }
+                    Action::Look => events.push_back(Event::Left(self.remains || self.elsewhere)),
+                    Action::Sweep { leader, signal: _, whole } => {
+                        if let Some(leader) = leader
+                            && self.program != Some((leader, Process::Zombie))
+                        {
+                            return Err(format!("sweeps after {leader}, which is {:?}", self.program));
+                        }
+                        self.sweeping = Some(whole || self.sweeping == Some(true));
+                        if !self.remains && !(whole && self.elsewhere) {
+                            self.sweeping = None;
                             events.push_back(Event::Swept);
                         }
                     }
@@ -374,6 +425,10 @@ impl World {
     }
 
     fn reap(&mut self, pid: Pid) -> Result<(), String> {
+        if self.dead == Some(pid) {
+            self.dead = None;
+            return self.record_is_true_of_the_reaped(pid);
+        }
         for slot in [&mut self.program, &mut self.finish] {
             if let Some((own, process)) = slot
                 && *own == pid
@@ -399,7 +454,7 @@ impl World {
     fn leave(&mut self) -> Result<(), String> {
         self.left = true;
         let alive = |slot: Option<(Pid, Process)>| matches!(slot, Some((_, Process::Runs | Process::Stopped)));
-        if alive(self.program) || alive(self.finish) || self.remains {
+        if alive(self.program) || alive(self.finish) || self.remains || (self.ending && self.elsewhere) {
             return Err("leaves something running".to_owned());
         }
         if !self.told_to_leave {
@@ -411,7 +466,7 @@ impl World {
     /// What must hold after every event.
     fn check(&self) -> Result<(), String> {
         let status = self.machine.status();
-        if matches!(self.machine.phase(), Phase::Starting | Phase::StartingFinish) {
+        if matches!(self.machine.phase(), Phase::Starting | Phase::StartingFinish | Phase::Looking { .. }) {
             return Err("a spawn is not answered".to_owned());
         }
         if !self.full && !self.left && self.published != Some(status) && self.machine.deadline().is_none() {
@@ -420,10 +475,17 @@ impl World {
         if self.owed && matches!(self.machine.phase(), Phase::Down | Phase::Failed) {
             return Err("a start that was asked for is forgotten".to_owned());
         }
+        if self.ending && self.elsewhere && matches!(self.machine.phase(), Phase::Down | Phase::Failed) {
+            return Err("counts as down while something of it runs".to_owned());
+        }
+        if self.dead.is_some() {
+            return Err("a program that was followed is not reaped".to_owned());
+        }
         let process = match self.machine.phase() {
             Phase::Up { pid, .. } | Phase::Stopping { pid, .. } => Some((*pid, self.program)),
             Phase::Finishing { pid, .. } => Some((*pid, self.finish)),
-            Phase::Sweeping { pid, .. } => Some((*pid, self.program)),
+            Phase::Sweeping { pid: Some(pid), .. } => Some((*pid, self.program)),
+            Phase::Sweeping { pid: None, .. } | Phase::Looking { .. } => None,
             Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Starting => None,
             Phase::StartingFinish | Phase::Gone => None,
         };
@@ -467,13 +529,15 @@ impl World {
             Phase::Stopping { paused, kill_at, killed, .. } => {
                 format!("stopping {paused} {killed} {:?}", kill_at.map(relative))
             }
-            Phase::Sweeping { kill_at, finish, .. } => format!("sweeping {finish:?} {:?}", kill_at.map(relative)),
+            Phase::Sweeping { pid, kill_at, finish, whole } => {
+                format!("sweeping {} {whole} {finish:?} {:?}", pid.is_some(), kill_at.map(relative))
+            }
             Phase::Finishing { kill_at, .. } => format!("finishing {:?}", kill_at.map(relative)),
             Phase::Up { paused, .. } => format!("up {paused}"),
             Phase::Down => "down".to_owned(),
             Phase::Failed => "failed".to_owned(),
             Phase::Gone => "gone".to_owned(),
-            Phase::Starting | Phase::StartingFinish => "starting".to_owned(),
+            Phase::Starting | Phase::StartingFinish | Phase::Looking { .. } => "starting".to_owned(),
         };
         format!(
             "{phase} {:?} {} {:?} {:?} {:?} {:?} {} {} {} {} {:?} {:?} {:?} {}",
@@ -492,6 +556,7 @@ impl World {
             role(self.published.and_then(|status| status.pid)),
             self.last_spawn == Some(self.now),
         ) + &format!(" {} {} {} {}", self.owed, self.editing, self.asked, self.published == Some(self.machine.status()))
+            + &format!(" {} {} {:?}", self.elsewhere, self.ending, self.sweeping)
             + &format!(
                 " {:?}",
                 self.asking.iter().map(|(command, pid)| (*command, role(Some(*pid)))).collect::<Vec<_>>()
@@ -555,10 +620,10 @@ fn leaves_when_told(world: &World) -> bool {
         }
         if world.killed && matches!(world.program, Some((_, Process::Runs | Process::Stopped))) {
             let killed = How::Killed { signal: Signal::KILL, core: false };
-            world.exit(killed, false, false).expect("no fault");
+            world.exit(killed, Remains::Nothing, false).expect("no fault");
         } else if world.killed && matches!(world.finish, Some((_, Process::Runs))) {
             world.make(Move::FinishExits).expect("no fault");
-        } else if world.remains {
+        } else if world.sweeping.is_some() {
             world.make(Move::RemainsEnd).expect("no fault");
         } else {
             world.make(Move::Time).expect("no fault");
@@ -596,6 +661,13 @@ fn and_so_it_is_with_limits_and_a_growing_pause() {
     };
     walk(World::new(limited, stop(1), true));
     walk(World::new(Restart { when: When::Never, ..limited }, stop(1), false));
+}
+
+#[test]
+fn and_so_it_is_with_programs_that_go_to_the_background() {
+    let plain = Restart { delay: UNIT, interval: INTERVAL, ..Restart::default() };
+    let states = walk(World { follows: true, ..World::new(plain, stop(1), true) });
+    assert!(states > 100, "only {states} states were reached");
 }
 
 #[test]

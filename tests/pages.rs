@@ -66,3 +66,25 @@ fn every_field_of_state_json_is_documented() {
         assert!(page.contains(&format!("\n| `{field}` | ")), "missing: {field}");
     }
 }
+
+/// All that stands in the files below a directory.
+fn texts(directory: &Path) -> String {
+    let entries = fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path());
+    entries
+        .map(|path| if path.is_dir() { texts(&path) } else { fs::read_to_string(path).unwrap_or_default() })
+        .collect()
+}
+
+#[test]
+fn every_fault_on_the_page_of_failures_has_its_test() {
+    let page = page("docs/FAILURES.md");
+    let tests = texts(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"));
+    let head = ["| fault | ", "| --- | "];
+    for row in page.lines().filter(|line| line.starts_with("| ") && !head.iter().any(|head| line.starts_with(head))) {
+        let names = row.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
+        for name in names.split(", ") {
+            let declared = format!("#[test]\nfn {}() {{", name.trim_matches('`'));
+            assert!(tests.contains(&declared), "no such test: {name} in {row}");
+        }
+    }
+}

@@ -9,11 +9,14 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use super::init::{self, InitArgs};
 use super::roots::{RootArgs, Roots};
-use super::run::{self, RunArgs};
+use super::run::{self, RunArgs, Turn};
 use super::svscan::{self, Order};
 use super::verbs::{self, Verb};
-use super::{check, links, out, status};
+use super::{Program, check, links, out, status};
+use crate::pure::handover;
+use crate::unix::probe;
 
 /// A supervision tree for Unix services: drop a directory in, and its program runs
 #[derive(Parser)]
@@ -28,6 +31,8 @@ use super::{check, links, out, status};
 struct Svtree {
     #[command(flatten)]
     roots: RootArgs,
+    #[arg(long, hide = true)]
+    kept: Option<Turn>,
     #[command(subcommand)]
     verb: Static,
 }
@@ -41,6 +46,9 @@ enum Static {
     /// show how the modules are
     #[command(display_order = 2)]
     Status(StatusArgs),
+    /// run one program as a container's first process has to
+    #[command(display_order = 3)]
+    Init(InitArgs),
     /// have svscan look at everything again
     #[command(display_order = 100)]
     Rescan,
@@ -50,12 +58,18 @@ enum Static {
     /// have svscan exit and leave every program running; waits until it has ended
     #[command(display_order = 102)]
     Leave(EndArgs),
-    /// report every mistake in service directories; starts nothing
+    /// have svscan replace itself by the executable that is there now; waits until it is known whether that worked
     #[command(display_order = 103)]
+    Upgrade(UpgradeArgs),
+    /// report every mistake in service directories; starts nothing
+    #[command(display_order = 104)]
     Check(CheckArgs),
     /// make the links svscan, svc, svstat, svok and supervise
-    #[command(display_order = 104)]
+    #[command(display_order = 105)]
     Links(LinksArgs),
+    /// say from which versions this executable can take over, if it is executed with this command line
+    #[command(name = probe::VERB, hide = true)]
+    TakeOverVersions(TakeOverArgs),
 }
 
 #[derive(Args)]
@@ -73,6 +87,19 @@ struct EndArgs {
     /// Wait no longer than this for svscan to end
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     wait: Option<Duration>,
+}
+
+#[derive(Args)]
+struct UpgradeArgs {
+    /// Wait no longer than this until it is known [default: 30]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    wait: Option<Duration>,
+}
+
+#[derive(Args)]
+struct TakeOverArgs {
+    #[arg(last = true, required = true)]
+    line: Vec<OsString>,
 }
 
 #[derive(Args)]
@@ -105,6 +132,8 @@ struct VerbArgs {
 struct Svscan {
     #[command(flatten)]
     roots: RootArgs,
+    #[arg(long, hide = true)]
+    kept: Option<Turn>,
     #[command(flatten)]
     run: RunArgs,
 }
@@ -131,7 +160,7 @@ fn command() -> clap::Command {
 pub fn svscan(arguments: Vec<OsString>) -> u8 {
     let parsed = parse(Svscan::command(), "svscan", arguments).and_then(|matches| Svscan::from_arg_matches(&matches));
     match parsed {
-        Ok(Svscan { roots, run }) => run::run("svscan", run, Roots::new(&roots)),
+        Ok(Svscan { roots, kept, run }) => run::run("svscan", run, kept, Roots::new(&roots)),
         Err(error) => usage("svscan", &error),
     }
 }
@@ -148,17 +177,36 @@ fn dispatch(matches: &ArgMatches) -> Result<u8, clap::Error> {
         let roots = RootArgs::from_arg_matches(matches)?;
         return Ok(verbs::run(&verb, &names, wait.unwrap_or_default(), &Roots::new(&roots)));
     }
-    let Svtree { roots, verb } = Svtree::from_arg_matches(matches)?;
+    let Svtree { roots, kept, verb } = Svtree::from_arg_matches(matches)?;
     let roots = Roots::new(&roots);
     Ok(match verb {
-        Static::Run(args) => run::run("svtree", args, roots),
+        Static::Run(args) => run::run("svtree", args, kept, roots),
+        Static::Init(args) => init::run(args),
         Static::Status(StatusArgs { names, json }) => status::run(&names, json, &roots),
         Static::Rescan => svscan::run(Order::Rescan, &roots.status, None),
         Static::Shutdown(EndArgs { wait }) => svscan::run(Order::Shutdown, &roots.status, wait),
         Static::Leave(EndArgs { wait }) => svscan::run(Order::Leave, &roots.status, wait),
+        Static::Upgrade(UpgradeArgs { wait }) => svscan::run(Order::Upgrade, &roots.status, wait),
+        Static::TakeOverVersions(TakeOverArgs { line }) => {
+            runs(line)?;
+            out::print("svtree", handover::offer().as_bytes())
+        }
         Static::Check(CheckArgs { directories }) => check::run(&directories),
         Static::Links(LinksArgs { directory }) => links::run(&directory),
     })
+}
+
+/// Whether a whole command line, the program first, is one of svscan.
+fn runs(line: Vec<OsString>) -> Result<(), clap::Error> {
+    let mut words = line.into_iter();
+    let called = words.next().unwrap_or_default();
+    let arguments = words.collect();
+    let runs = match Program::called(&called) {
+        Program::Svscan => parse(Svscan::command(), "svscan", arguments).map(|_| true)?,
+        Program::Svtree => parse(command(), "svtree", arguments)?.subcommand_name() == Some("run"),
+        Program::Svc | Program::Svstat | Program::Svok | Program::Supervise => false,
+    };
+    if runs { Ok(()) } else { Err(clap::Error::new(ErrorKind::InvalidSubcommand)) }
 }
 
 /// Says what clap has to say: help where that was asked for, else what is wrong, in one line as every error.

@@ -5,6 +5,7 @@
 
 mod args;
 mod check;
+mod init;
 mod links;
 mod names;
 mod note;

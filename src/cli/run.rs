@@ -1,7 +1,8 @@
-//! `svtree run`, which is `svscan`: hands its options to the parent.
+//! `svtree run`, which is `svscan`: hands its options to the parent, or first of all itself to a keeper.
 //!
 //! The only client file that may name the parent. Must never decide how the tree is run.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,8 +10,11 @@ use clap::{Args, ValueEnum};
 
 use super::out;
 use super::roots::Roots;
+use crate::keeper::{self, Kept};
 use crate::parent::{self, Log, Options};
 use crate::pure::config::parse_duration;
+use crate::pure::name::ModuleName;
+use crate::unix::{executable, ward};
 
 /// What `svtree run` and `svscan` take.
 #[derive(Args, Clone, Debug)]
@@ -30,6 +34,28 @@ pub struct RunArgs {
     /// At shutdown no stop takes longer than this
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     stop_within: Option<Duration>,
+    /// End everything when module NAME has ended for good, and exit with its code, or 128 and its signal
+    ///
+    /// It has ended for good when it ended and is not to be restarted, was given up, told to be down, left by `x`, or
+    /// taken away. A module that is not there yet is waited for. Where its code is not known svtree exits 111.
+    #[arg(long, value_name = "NAME", value_parser = module)]
+    exit_with: Option<ModuleName>,
+    /// Stand in front of svscan as a small process that starts it again when it dies; always so as PID 1
+    #[arg(long)]
+    keep: bool,
+}
+
+fn module(text: &str) -> Result<ModuleName, String> {
+    ModuleName::new(text.as_bytes()).map_err(|_| "expected the name of a module, such as web or group/web".to_owned())
+}
+
+/// Which svscan of its keeper this is; what the keeper says in front of the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Turn {
+    /// The first: it may find that it cannot run at all.
+    First,
+    /// One after another that died: programs run, so it never gives up.
+    Again,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -42,8 +68,25 @@ enum LogArg {
 
 /// Runs the tree until it is told to end.
 #[must_use]
-pub fn run(program: &str, args: RunArgs, roots: Roots) -> u8 {
-    let options = Options {
+pub fn run(program: &str, args: RunArgs, kept: Option<Turn>, roots: Roots) -> u8 {
+    let result = match kept {
+        None if args.keep || ward::is_first() => keep(program),
+        Some(_) | None => tree(program, args, kept, roots),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            out::complain(program, error);
+            if kept == Some(Turn::Again) {
+                ward::die();
+            }
+            out::FAILED
+        }
+    }
+}
+
+fn tree(program: &str, args: RunArgs, kept: Option<Turn>, roots: Roots) -> Result<u8, String> {
+    parent::run(Options {
         program: program.to_owned(),
         services: args.directory.unwrap_or(roots.services),
         status: roots.status,
@@ -55,12 +98,22 @@ pub fn run(program: &str, args: RunArgs, roots: Roots) -> u8 {
         settle: args.settle,
         stop_within: args.stop_within,
         strict: args.strict,
-    };
-    match parent::run(options) {
-        Ok(code) => code,
-        Err(error) => {
-            out::complain(program, error);
-            out::FAILED
-        }
-    }
+        exit_with: args.exit_with,
+        kept: kept.is_some(),
+    })
+}
+
+/// Starts this very command line again behind a keeper.
+fn keep(program: &str) -> Result<u8, String> {
+    let mut arguments = std::env::args_os();
+    let called = arguments.next().unwrap_or_default();
+    let others: Vec<OsString> = arguments.collect();
+    let with = |turn: &str| [OsString::from(turn)].into_iter().chain(others.iter().cloned()).collect();
+    keeper::run(Kept {
+        program: program.to_owned(),
+        executable: executable::path(&called),
+        first: with("--kept=first"),
+        again: with("--kept=again"),
+        called,
+    })
 }

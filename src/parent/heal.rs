@@ -2,30 +2,78 @@
 //!
 //! Must never put a home right: that is its supervise thread's, which alone knows what it holds.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::iter;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Duration;
 
 use super::Parent;
 use crate::pure::name::ModuleName;
 use crate::pure::reconcile::Actual;
-use crate::pure::time::Moment;
+use crate::pure::time::{Moment, Wall};
 use crate::supervise::Mail;
-use crate::unix::clock;
 use crate::unix::home::{Damage, Part, file};
 use crate::unix::report::{self, plain};
 use crate::unix::watch::Place;
+use crate::unix::{clock, prints};
 
-/// A home is put right after this time: an `rm -r` that is under way is not fought, only followed.
-const AFTER: Duration = Duration::from_millis(200);
-/// What could not be put right is looked at again after this time, and so is a home that is watched anew: something
-/// may have happened before.
+/// A home is put right once nobody has changed it for this time: an `rm -r` that is under way is not fought, only
+/// followed;
+const QUIET: Duration = Duration::from_millis(200);
+/// but no later than this: a module that ends again and again changes its home itself.
+const LATEST: Duration = Duration::from_secs(3);
+/// A home that is watched anew is looked at after this time, since something may have happened before: not at once, or a
+/// thousand that are started together would wait for it.
+const ANEW: Duration = Duration::from_millis(500);
+/// What could not be put right is looked at again after this time.
 const AGAIN: Duration = Duration::from_secs(2);
+
+/// A home that others may have damaged.
+#[derive(Clone, Copy, Debug)]
+struct Suspect {
+    /// It is looked at then
+    at: Moment,
+    /// or, while it changes, later, but not after this.
+    latest: Moment,
+}
+
+/// Every home that others may have damaged.
+#[derive(Debug, Default)]
+pub(super) struct Suspects {
+    by_name: BTreeMap<ModuleName, Suspect>,
+    /// When the first of them is looked at: at a start they are as many as there are modules, and asked for at every turn.
+    first: Option<Moment>,
+}
+
+impl Suspects {
+    /// However often it is heard of: whoever damages a home again and again puts off nothing.
+    fn add(&mut self, name: ModuleName, at: Moment) {
+        let suspect = self.by_name.entry(name).or_insert(Suspect { at, latest: at.plus(LATEST) });
+        suspect.at = suspect.at.min(at);
+        self.first = Some(self.first.map_or(at, |first| first.min(at)));
+    }
+
+    fn take_due(&mut self, now: Moment) -> Vec<(ModuleName, Suspect)> {
+        if self.first.is_none_or(|first| now < first) {
+            return Vec::new();
+        }
+        let due = self.by_name.extract_if(.., |_, suspect| suspect.at <= now).collect();
+        self.first = self.by_name.values().map(|suspect| suspect.at).min();
+        due
+    }
+
+    fn put_off(&mut self, name: ModuleName, suspect: Suspect, at: Moment) {
+        self.by_name.insert(name.clone(), Suspect { at, ..suspect });
+        self.add(name, at);
+    }
+}
 
 impl Parent {
     /// When something is to be looked at.
     pub(super) fn heal_at(&self) -> Option<Moment> {
-        self.damaged.values().copied().chain(self.root_at).min()
+        self.suspects.first.into_iter().chain(self.root_at).min()
     }
 
     /// Looks at what is due, and notes what was heard.
@@ -35,9 +83,14 @@ impl Parent {
             self.heal_root(now);
         }
         self.suspect(damage, now);
-        let threads = &self.threads;
-        for (name, _) in self.damaged.extract_if(.., |_, at| *at <= now) {
-            if let (Some(thread), Some(Actual::Running(_))) = (threads.get(&name), self.actual.get(&name)) {
+        for (name, suspect) in self.suspects.take_due(now) {
+            let (Some(thread), Some(Actual::Running(_))) = (self.threads.get(&name), self.actual.get(&name)) else {
+                continue;
+            };
+            let places = [self.status.join(name.as_os_str()), thread.source.path.join(file::SUPERVISE)];
+            if now < suspect.latest && places.iter().any(|place| is_changing(place)) {
+                self.suspects.put_off(name, suspect, now.plus(QUIET));
+            } else {
                 thread.mailbox.send(Mail::Look);
             }
         }
@@ -51,10 +104,10 @@ impl Parent {
     }
 
     fn suspect(&mut self, damage: &Damage, now: Moment) {
-        for name in self.threads.keys().filter(|name| damage.concerns(name)) {
-            // However often it is heard of: whoever damages it again and again puts off nothing.
-            let at = self.damaged.entry(name.clone()).or_insert(now.plus(AFTER));
-            *at = now.plus(AFTER).min(*at);
+        if *damage != Damage::default() {
+            for name in self.threads.keys().filter(|name| damage.concerns(name)) {
+                self.suspects.add(name.clone(), now.plus(QUIET));
+            }
         }
     }
 
@@ -107,12 +160,23 @@ impl Parent {
             }
         }
         if is_new {
-            self.look_again_at(name);
+            self.suspects.add(name.clone(), clock::moment().plus(ANEW));
         }
     }
 
-    /// Something is to be put right that could not be, or may be.
-    pub(super) fn look_again_at(&mut self, name: &ModuleName) {
-        self.damaged.entry(name.clone()).or_insert(clock::moment().plus(AGAIN));
+    /// What is wrong with a home could not be put right.
+    pub(super) fn not_healed(&mut self, name: &ModuleName) {
+        // What could be may stand in a new directory.
+        self.watch_home(name);
+        self.suspects.add(name.clone(), clock::moment().plus(AGAIN));
     }
+}
+
+/// Whether a name in a directory came or went just now.
+fn is_changing(directory: &Path) -> bool {
+    let changed = directory.metadata().map(|directory| Wall {
+        seconds: directory.mtime(),
+        nanos: u32::try_from(directory.mtime_nsec()).unwrap_or(0),
+    });
+    changed.is_ok_and(|changed| prints::age(changed, clock::wall()).is_some_and(|age| age < QUIET))
 }

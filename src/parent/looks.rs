@@ -24,9 +24,6 @@ const LOOK_UNWATCHED: Duration = Duration::from_secs(5);
 /// and while the services directory is missing.
 const LOOK_MISSING: Duration = Duration::from_secs(1);
 
-/// A status directory that others remove something from is put right once they have been quiet for this time.
-const HEAL_AFTER: Duration = Duration::from_millis(200);
-
 impl Parent {
     pub(super) fn look(&mut self, arrived: &[PathBuf]) {
         let now = clock::stamp();
@@ -43,6 +40,9 @@ impl Parent {
                 if self.watched.replace(id) != Some(id) {
                     self.watch_services();
                     self.look_at = now.moment;
+                }
+                if self.watch.is_none() {
+                    self.suspect_all();
                 }
             }
             Err(error) => {
@@ -75,17 +75,11 @@ impl Parent {
         }
         // What is new is watched before what is due is looked at: that look sees what happened in between.
         self.update_watches();
+        if self.watch.is_some() {
+            self.watch_trouble.worked("watching works again");
+        }
         self.wanted.look_at_due(now);
-        for name in hints.homes {
-            // An `rm -r` that is under way is not fought, only followed.
-            self.damaged.insert(name, now.moment.plus(HEAL_AFTER));
-        }
-        let due = self.damaged.extract_if(.., |_, at| *at <= now.moment);
-        for (name, _) in due {
-            if let (Some(thread), Some(Actual::Running(_))) = (self.threads.get(&name), self.actual.get(&name)) {
-                thread.mailbox.send(Mail::Look);
-            }
-        }
+        self.heal(&hints.damage, hints.root);
         for name in self.wanted.dropped() {
             // One that had left by `x` is wanted again.
             if let Some(Actual::Left(_)) = self.actual.get(&name) {
@@ -116,12 +110,11 @@ impl Parent {
         match Watch::new(&self.services, &scan::FILES) {
             Ok(watch) => {
                 self.watch = Some(watch);
-                self.watch_trouble.worked("watching works again");
                 // What runs is more urgent: the directories follow.
                 self.wanted.watch_again();
-                let home = |name: &ModuleName| Place::Home(name.clone(), self.status.join(name.as_os_str()));
-                let homes = self.threads.keys().map(|name| Watching::Yes(home(name))).collect();
-                self.watch_directories(homes);
+                self.root_at = Some(clock::moment());
+                let names: Vec<ModuleName> = self.threads.keys().cloned().collect();
+                names.iter().for_each(|name| self.watch_home(name));
             }
             Err(why) => self.unwatched(&self.services.clone(), &why),
         }
@@ -143,7 +136,7 @@ impl Parent {
                     let path = place.path().to_path_buf();
                     match place {
                         Place::Group(_) | Place::Incomplete(_) => self.wanted.look_again(&path, clock::moment()),
-                        Place::Module(_) | Place::Home(..) => {}
+                        Place::Module(_) | Place::Root(_) => {}
                     }
                     // One that is gone already is another hint's.
                     if let Err(why) = watch.add(place)

@@ -2,10 +2,12 @@
 //!
 //! Must never signal a program or write a module's status: that is its supervise thread's.
 
+mod ending;
 mod heal;
 mod looks;
 mod others;
 mod threads;
+mod upgrade;
 mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,18 +20,21 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
 
+use self::heal::Suspects;
 use self::looks::LOOK;
+use self::upgrade::{Inheritance, Upgrade};
 use self::wanted::Wanted;
 use crate::pure::name::{ModuleName, printable};
 use crate::pure::reconcile::{self, Actual, Id, Step};
 use crate::pure::time::Moment;
 use crate::supervise::{Loaded, Mail, Report};
+use crate::unix::cgroup::Cgroups;
 use crate::unix::home::{self, Root};
 use crate::unix::inbox::Mailbox;
 use crate::unix::report::{self, Repeated, plain};
 use crate::unix::signals::{self, Told};
 use crate::unix::watch::Watch;
-use crate::unix::{clock, raw, scan};
+use crate::unix::{clock, raw, scan, ward};
 
 /// What `svtree run` was asked to do.
 #[derive(Clone, Debug)]
@@ -50,6 +55,10 @@ pub struct Options {
     pub stop_within: Option<Duration>,
     /// Refuse modules that others can write.
     pub strict: bool,
+    /// The module whose end is the end of all.
+    pub exit_with: Option<ModuleName>,
+    /// A keeper starts another svscan if this one dies.
+    pub kept: bool,
 }
 
 /// Where a program's output goes when its module does not say.
@@ -66,22 +75,34 @@ pub enum Log {
 /// # Errors
 /// What kept it from starting; the caller prints it and exits 111.
 pub fn run(options: Options) -> Result<u8, String> {
-    raw::prepare_process();
+    let mut inheritance = upgrade::received();
+    match &inheritance {
+        Some(inheritance) => inheritance.prepare_process(),
+        None => raw::prepare_process(),
+    }
     let absolute =
         |path: &Path| std::path::absolute(path).map_err(|error| format!("{}: {}", path.display(), plain(&error)));
-    let services = absolute(&options.services)?;
-    let status = absolute(&options.status)?;
-    scan::names(&services).map_err(|error| {
-        format!("reading {}: {}; make it, or name another", options.services.display(), plain(&error))
-    })?;
+    let (services, status) = match &inheritance {
+        Some(inheritance) => inheritance.roots(),
+        None => (absolute(&options.services)?, absolute(&options.status)?),
+    };
+    // Whoever takes over runs on without it, as its predecessor would.
+    if inheritance.is_none() {
+        scan::names(&services).map_err(|error| {
+            format!("reading {}: {}; make it, or name another", options.services.display(), plain(&error))
+        })?;
+    }
     report::start(&options.program).map_err(|error| format!("starting a thread: {}", plain(&error)))?;
     if let Some(exposed) = scan::exposed_directory(&services) {
-        if options.strict {
+        if options.strict && inheritance.is_none() {
             return Err(format!("reading {}: {exposed}, and --strict is given", options.services.display()));
         }
         report::line(&format!("reading {}: {exposed}", options.services.display()));
     }
-    let root = Root::open(&status).map_err(|error| format!("locking {error}"))?;
+    let root = match inheritance.as_mut().and_then(Inheritance::root) {
+        Some(root) => root,
+        None => Root::open(&status).map_err(|error| format!("locking {error}"))?,
+    };
     panic::set_hook(Box::new(|info| {
         let thread = rustix::thread::name().unwrap_or_default();
         let thread = printable(thread.as_bytes());
@@ -91,24 +112,45 @@ pub fn run(options: Options) -> Result<u8, String> {
     if rustix::process::set_child_subreaper(Some(rustix::process::Pid::INIT)).is_err() {
         report::line("becoming a subreaper: not allowed here; processes that outlive their program go to init");
     }
+    let kept = options.kept;
     let (tell, told) = unbounded();
-    let parent = Parent::new(options, services, status, root);
+    let (upgrade, gate) = Upgrade::new(inheritance.as_ref());
+    let parent = Parent::new(options, services, status, root, upgrade);
     Builder::new()
         .name("svscan".to_owned())
         .spawn(move || {
-            let code = panic::catch_unwind(AssertUnwindSafe(|| parent.run(&told))).unwrap_or_else(|_| {
+            let end = panic::catch_unwind(AssertUnwindSafe(|| parent.run(inheritance, &told)));
+            if end.is_err() {
                 report::line("ended by a defect; every program runs on, and the next svtree run takes them over");
-                111
-            });
+            }
             report::flush(Duration::from_secs(1));
+            if kept && end.is_err() {
+                ward::die();
+            }
             #[expect(clippy::disallowed_methods, reason = "the main thread waits for signals for ever")]
-            std::process::exit(i32::from(code))
+            std::process::exit(i32::from(end.unwrap_or(111)))
         })
         .map_err(|error| format!("starting a thread: {}", plain(&error)))?;
-    signals::listen(move |signal| {
+    let tell = move |signal| {
         // The parent ends the process itself; there is always one to hear.
         let _ = tell.send(signal);
-    })
+    };
+    signals::listen(tell, move || gate.pass())
+}
+
+/// The control groups of the tree with this status root. Without them it is said once what is missed.
+fn cgroups(status: &Path) -> Option<Arc<Cgroups>> {
+    let number = rustix::fs::stat(status).map(|stat| format!("{}-{}", stat.st_dev, stat.st_ino));
+    match number.map_err(std::io::Error::from).and_then(|number| Cgroups::open(&number)) {
+        Ok(groups) => Some(Arc::new(groups)),
+        Err(error) => {
+            report::line(&format!(
+                "making control groups: {}; what leaves its session is found by its environment",
+                plain(&error)
+            ));
+            None
+        }
+    }
 }
 
 /// A supervise thread.
@@ -145,6 +187,8 @@ struct Parent {
     threads: BTreeMap<ModuleName, Thread>,
     /// The programs of all threads, and of those that ended by a defect.
     programs: BTreeMap<ModuleName, Arc<AtomicI32>>,
+    /// The control groups, where there are any.
+    cgroups: Option<Arc<Cgroups>>,
     /// What the threads that ended by a defect were made from, until others take their place: their programs run.
     defective: BTreeMap<ModuleName, (Id, Source)>,
     /// Modules that begin anew whatever was recorded.
@@ -163,16 +207,20 @@ struct Parent {
     watch_trouble: Repeated,
     look_at: Moment,
     closing: Option<Closing>,
+    /// What svtree exits with, once the module that `--exit-with` names has ended.
+    code: Option<u8>,
     /// Modules whose home others may have damaged, and when it is looked at.
-    damaged: BTreeMap<ModuleName, Moment>,
+    suspects: Suspects,
     /// When the status root itself is looked at, if it is to be.
     root_at: Option<Moment>,
     root_trouble: Repeated,
+    upgrade: Upgrade,
 }
 
 impl Parent {
-    fn new(options: Options, services: PathBuf, status: PathBuf, root: Root) -> Parent {
+    fn new(options: Options, services: PathBuf, status: PathBuf, root: Root, upgrade: Upgrade) -> Parent {
         let (sender, reports) = unbounded();
+        let groups = cgroups(&status);
         Parent {
             wanted: Wanted::new(services.clone(), options.settle, options.strict),
             options,
@@ -182,6 +230,7 @@ impl Parent {
             actual: BTreeMap::new(),
             threads: BTreeMap::new(),
             programs: BTreeMap::new(),
+            cgroups: groups,
             defective: BTreeMap::new(),
             anew: BTreeSet::new(),
             refused: BTreeMap::new(),
@@ -195,31 +244,41 @@ impl Parent {
             watch_trouble: Repeated::default(),
             look_at: Moment::default(),
             closing: None,
-            damaged: BTreeMap::new(),
+            code: None,
+            suspects: Suspects::default(),
             root_at: None,
             root_trouble: Repeated::default(),
+            upgrade,
         }
     }
 
-    fn run(mut self, told: &Receiver<Told>) -> u8 {
+    fn run(mut self, inheritance: Option<Inheritance>, told: &Receiver<Told>) -> u8 {
+        if let Some(inheritance) = inheritance {
+            self.go_on(inheritance);
+        }
         self.look(&[]);
+        self.expect_last();
         self.inherit();
         // What is there starts first; it is watched then, and looked at again.
-        self.reconcile();
+        let mut again = self.reconcile();
+        let mut changed = true;
         loop {
-            if self.closing.is_none() {
-                self.look_at_what_is_due();
+            if changed {
+                if self.closing.is_none() {
+                    self.look_at_what_is_due();
+                }
+                again = self.reconcile();
             }
-            let again = self.reconcile();
             if self.closing.is_some() && self.threads.is_empty() {
                 return self.end();
             }
             self.update_watches();
-            self.wait(told, again);
+            changed = self.wait(told, again);
         }
     }
 
-    fn wait(&mut self, told: &Receiver<Told>, again: Option<Moment>) {
+    /// Waits until something happens or is due; says whether that can ask for a step.
+    fn wait(&mut self, told: &Receiver<Told>, again: Option<Moment>) -> bool {
         let look_at = self.closing.is_none().then_some(self.look_at);
         let due = if self.closing.is_none() { self.wanted.again() } else { None };
         let heal_at = if self.closing.is_none() { self.heal_at() } else { None };
@@ -227,20 +286,24 @@ impl Parent {
         let left = deadline.map_or(LOOK, |deadline| deadline.since(clock::moment())).min(LOOK);
         let silent = never();
         let nudges = self.watch.as_ref().map_or(&silent, Watch::nudges).clone();
+        let mut changed = true;
         select! {
             recv(self.reports) -> report => {
-                if let Ok(report) = report {
-                    self.hear(report);
-                }
                 // A storm of ends is one change.
-                while let Ok(report) = self.reports.try_recv() {
-                    self.hear(report);
+                changed = false;
+                let mut next = report.ok();
+                while let Some(report) = next {
+                    changed |= self.hear(report);
+                    next = self.reports.try_recv().ok();
                 }
             }
             recv(told) -> signal => {
                 if let Ok(signal) = signal {
                     self.told(signal);
                 }
+            }
+            recv(self.upgrade.answers()) -> answer => {
+                self.answered(answer.unwrap_or_else(|_| Err("it could not be asked".to_owned())), told);
             }
             recv(nudges) -> nudge => {
                 if nudge.is_err() {
@@ -249,16 +312,17 @@ impl Parent {
             }
             default(left) => {}
         }
+        changed
     }
 
     /// Runs until both agree; says when to do so again.
     fn reconcile(&mut self) -> Option<Moment> {
         loop {
-            let desired = match self.closing {
-                Some(_) => BTreeMap::new(),
-                None => self.wanted.desired(),
+            let now = clock::moment();
+            let plan = match self.closing {
+                Some(_) => reconcile::diff(&BTreeMap::new(), &self.actual, now),
+                None => reconcile::diff(&self.wanted, &self.actual, now),
             };
-            let plan = reconcile::diff(&desired, &self.actual, clock::moment());
             let mut refused = BTreeMap::new();
             let mut acted = false;
             for step in plan.steps {
@@ -288,7 +352,8 @@ impl Parent {
         }
     }
 
-    fn hear(&mut self, report: Report) {
+    /// Says whether it can ask for a step.
+    fn hear(&mut self, report: Report) -> bool {
         match report {
             Report::Reread(name) => {
                 self.wanted.reread(&name, clock::stamp());
@@ -298,18 +363,20 @@ impl Parent {
                 self.wanted.look_at(&BTreeSet::from([name.top()]), &[], clock::stamp());
                 self.configure(&name, false);
             }
-            Report::Begun(name) => self.begun(&name),
-            Report::Damaged(name) => {
-                self.watch_home(&name);
-                self.look_again_at(&name);
+            Report::Begun(name) => {
+                self.begun(&name);
+                return false;
             }
+            Report::Damaged(name) => self.not_healed(&name),
+            Report::Ended(name, how) => self.ended(&name, how),
             Report::Gone(name, why) => self.gone(name, why),
         }
+        true
     }
 
     fn told(&mut self, signal: Told) {
         match (signal, self.closing) {
-            (Told::Shutdown, None) => self.closing = Some(Closing::Stop(self.options.stop_within)),
+            (Told::Shutdown, None) => self.stop_all(),
             (Told::ShutdownNow, None | Some(Closing::Stop(_))) => {
                 self.closing = Some(Closing::Stop(Some(Duration::ZERO)));
                 self.hurry(&Mail::Retire(Some(Duration::ZERO)));
@@ -320,8 +387,17 @@ impl Parent {
             }
             (Told::Rescan, None) => self.rescan(),
             (Told::Describe, _) => self.describe(),
+            (Told::Upgrade, None) => self.upgrade(),
+            (Told::Upgrade, Some(_)) => self.refuse("everything is being stopped"),
             (Told::Shutdown | Told::Rescan, Some(_)) | (Told::ShutdownNow | Told::Leave, Some(Closing::Leave)) => {}
         }
+    }
+
+    /// The kernel takes its time to end a watch: it has as much as the modules take to stop.
+    fn unwatch(&mut self) {
+        let watch = self.watch.take();
+        // Where there is no thread for it, it ends with the process.
+        let _ = Builder::new().name("unwatch".to_owned()).stack_size(64 * 1024).spawn(move || drop(watch));
     }
 
     /// Those that are on their way out already hear that it has become urgent.
@@ -369,6 +445,7 @@ impl Parent {
 
     /// Every thread is gone.
     fn end(mut self) -> u8 {
+        self.ask_no_more();
         if self.closing != Some(Closing::Leave) {
             for name in std::mem::take(&mut self.actual).into_keys() {
                 self.remove(&name);
@@ -377,7 +454,10 @@ impl Parent {
                 home::unpublish_state(&self.status, name);
             }
             self.root.close();
+            if let Some(groups) = self.cgroups {
+                groups.close();
+            }
         }
-        0
+        self.code.unwrap_or(0)
     }
 }

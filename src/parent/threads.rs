@@ -21,7 +21,7 @@ use crate::pure::exit::Pid;
 use crate::pure::name::{ModuleName, unescaped};
 use crate::pure::reconcile::{Actual, Id};
 use crate::pure::state::State;
-use crate::supervise::{self, Loaded, Mail, Report, Task, Why};
+use crate::supervise::{self, Beginning, Loaded, Mail, Report, Task, Why};
 use crate::unix::adopt::{self, Found};
 use crate::unix::prints::Prints;
 use crate::unix::raw::{self, Output};
@@ -40,9 +40,12 @@ const RETRY_DEFECT: Duration = Duration::from_secs(1);
 /// Of a supervise thread; what it touches stays resident, the rest costs nothing.
 const STACK: usize = if cfg!(debug_assertions) { 512 * 1024 } else { 128 * 1024 };
 
-/// What a module holds at most while it is idle: service and status directory, two locks, two FIFOs, its mailbox, and the
-/// pidfd of its program.
-const MODULE_DESCRIPTORS: u64 = 8;
+/// What a module holds while it is idle: service and status directory, lock, FIFO, its mailbox, and the pidfd of its
+/// program,
+const MODULE_DESCRIPTORS: u64 = 6;
+
+/// and where its service directory is on another file system than its status, a second lock and a second FIFO.
+const FAR_DESCRIPTORS: u64 = 2;
 
 /// What svtree itself holds, and what is open for moments.
 const OWN_DESCRIPTORS: u64 = 24;
@@ -59,7 +62,7 @@ impl Parent {
         let wish = self.wanted.module(name).ok_or("it is gone")?;
         let loaded = wish.loaded.clone().ok_or("it is not complete")?;
         let path = wish.path.clone();
-        let service = scan::open(&path, id)?;
+        let service = Beginning::Directory(scan::open(&path, id)?);
         let view = loaded.prints.run.is_some();
         self.start_thread(name, id, Source { path, loaded }, service, view)
     }
@@ -74,15 +77,15 @@ impl Parent {
             // Nothing is executed in it any more; it only has to be a directory.
             Err(_) => (open_directory(&self.status)?, false),
         };
-        self.start_thread(name, id, source, service, view)
+        self.start_thread(name, id, source, Beginning::Directory(service), view)
     }
 
-    fn start_thread(
+    pub(super) fn start_thread(
         &mut self,
         name: &ModuleName,
         id: Id,
         source: Source,
-        service: OwnedFd,
+        beginning: Beginning,
         view: bool,
     ) -> Result<(), String> {
         self.room()?;
@@ -102,13 +105,15 @@ impl Parent {
             },
             settle: self.options.settle,
             anew: self.anew.remove(name),
+            ends_all: self.options.exit_with.as_ref() == Some(name),
+            cgroups: self.cgroups.clone(),
             program: Arc::clone(&program),
             mailbox: mailbox.clone(),
             reports: reports.clone(),
         });
         let module = name.clone();
         let handle = raw::Thread::spawn(name.as_bytes(), STACK, move || {
-            let why = panic::catch_unwind(AssertUnwindSafe(|| supervise::run(task, service, &inbox)));
+            let why = panic::catch_unwind(AssertUnwindSafe(|| supervise::run(task, beginning, &inbox)));
             gone(module, why.ok(), &program, &reports);
         })
         .map_err(|error| plain(&error))?;
@@ -122,7 +127,10 @@ impl Parent {
     /// Whether there are descriptors for one more module, so that those that run have what a restart or a record takes.
     fn room(&self) -> Result<(), String> {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-        let most = limit.map(|limit| limit.saturating_sub(OWN_DESCRIPTORS) / MODULE_DESCRIPTORS);
+        let device = |path: &Path| rustix::fs::stat(path).map(|stat| stat.st_dev);
+        let near = matches!((device(&self.services), device(&self.status)), (Ok(one), Ok(other)) if one == other);
+        let each = MODULE_DESCRIPTORS + if near { 0 } else { FAR_DESCRIPTORS };
+        let most = limit.map(|limit| limit.saturating_sub(OWN_DESCRIPTORS) / each);
         match most.filter(|most| self.threads.len() as u64 >= *most) {
             Some(most) => Err(format!("too many open files: the limit leaves room for {most} modules")),
             None => Ok(()),
@@ -174,7 +182,9 @@ impl Parent {
         });
         for name in left {
             let complete = |wanted: &mut Wanted| wanted.module(&name).is_some_and(|wish| wish.loaded.is_some());
-            if complete(&mut self.wanted) || self.wanted.is_unknown(&name) {
+            // Or handed down by a predecessor.
+            let is_known = self.threads.contains_key(&name) || self.published.contains_key(&name);
+            if is_known || complete(&mut self.wanted) || self.wanted.is_unknown(&name) {
                 continue;
             }
             let file = |file: &str| client::read(&self.status.join(name.as_os_str()).join(file)).ok();

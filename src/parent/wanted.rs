@@ -3,13 +3,16 @@
 //! Must never start or stop anything; the parent compares and acts.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::pure::name::ModuleName;
-use crate::pure::reconcile::{Desired, Id};
+use serde::{Deserialize, Serialize};
+
+use crate::pure::name::{ModuleName, escaped, unescaped};
+use crate::pure::reconcile::{Desired, Id, Wishes};
 use crate::pure::time::{Moment, Stamp, Wall};
 use crate::supervise::Loaded;
 use crate::unix::prints::{self, Prints};
@@ -64,6 +67,17 @@ impl Scope<'_> {
     }
 }
 
+/// A module that is asked for, as it is handed down to the next svtree: what is broken or cannot be read when that comes
+/// stays in force there too.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct HandedWish {
+    name: String,
+    path: String,
+    id: Id,
+    loaded: Loaded,
+    asks_enabled: bool,
+}
+
 /// Everything that is asked for.
 #[derive(Debug)]
 pub struct Wanted {
@@ -109,6 +123,40 @@ impl Wanted {
         }
     }
 
+    /// All that is complete, for the next svtree.
+    pub fn handed(&self) -> Vec<HandedWish> {
+        let complete = self.modules.iter().filter_map(|(name, wish)| Some((name, wish, wish.loaded.as_ref()?)));
+        complete
+            .map(|(name, wish, loaded)| HandedWish {
+                name: escaped(name.as_bytes()),
+                path: escaped(wish.path.as_os_str().as_bytes()),
+                id: wish.id,
+                loaded: (**loaded).clone(),
+                asks_enabled: wish.asks_enabled,
+            })
+            .collect()
+    }
+
+    /// Begins with what a predecessor knew; a look follows.
+    pub fn inherit(&mut self, handed: HandedWish, now: Moment) {
+        let HandedWish { name, path, id, loaded, asks_enabled } = handed;
+        let Ok(name) = ModuleName::new(&unescaped(&name)) else { return };
+        let wish = Wish {
+            path: OsString::from_vec(unescaped(&path)).into(),
+            id,
+            settled_at: now,
+            arrived: false,
+            seen: (loaded.prints, Wall::default()),
+            seen_at: now,
+            missing: None,
+            trouble: Repeated::default(),
+            exposed: Repeated::default(),
+            asks_enabled,
+            loaded: Some(Arc::new(loaded)),
+        };
+        self.modules.insert(name, Box::new(wish));
+    }
+
     /// The module `name`, if it is asked for.
     pub fn module(&mut self, name: &ModuleName) -> Option<&mut Wish> {
         self.modules.get_mut(name).map(Box::as_mut)
@@ -118,20 +166,6 @@ impl Wanted {
     #[must_use]
     pub fn others(&self) -> &BTreeMap<ModuleName, (PathBuf, Other)> {
         &self.others
-    }
-
-    /// For the reconciler.
-    #[must_use]
-    pub fn desired(&self) -> BTreeMap<ModuleName, Desired> {
-        self.modules
-            .iter()
-            .filter(|(name, wish)| wish.loaded.is_some() || !self.others.contains_key(*name))
-            .map(|(name, wish)| {
-                // Only a look says that it has settled, and that look is due at `again`.
-                let settled_at = if wish.loaded.is_some() { wish.settled_at } else { Moment(u64::MAX) };
-                (name.clone(), Desired { id: wish.id, settled_at })
-            })
-            .collect()
     }
 
     /// Whether nothing is known of a module, because it or a group that it is in could not be looked at.
@@ -332,6 +366,28 @@ impl Wanted {
         wish.read(&name, module, self.strict, &mut self.others);
         if wish.loaded.is_some() {
             self.changed.insert(name);
+        }
+    }
+}
+
+impl Wishes for Wanted {
+    fn wish(&self, name: &ModuleName) -> Option<Desired> {
+        let wish = self.modules.get(name)?;
+        self.desired(name, wish)
+    }
+
+    fn wishes(&self) -> impl Iterator<Item = (&ModuleName, Desired)> {
+        self.modules.iter().filter_map(|(name, wish)| Some((name, self.desired(name, wish)?)))
+    }
+}
+
+impl Wanted {
+    fn desired(&self, name: &ModuleName, wish: &Wish) -> Option<Desired> {
+        match wish.loaded {
+            Some(_) => Some(Desired { id: wish.id, settled_at: wish.settled_at }),
+            None if self.others.contains_key(name) => None,
+            // Only a look says that it has settled, and that look is due at `again`.
+            None => Some(Desired { id: wish.id, settled_at: Moment(u64::MAX) }),
         }
     }
 }

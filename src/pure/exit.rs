@@ -6,6 +6,8 @@ use std::fmt;
 use std::num::NonZeroI32;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::time::Wall;
 
 /// A process id, always positive, so that it can never mean a group or everybody.
@@ -33,7 +35,7 @@ impl fmt::Display for Pid {
 }
 
 /// A signal by its number on Linux x86 and ARM, which is the number in `state.json`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Signal(pub i32);
 
 /// The named signals, without `SIG`, in the order of their numbers.
@@ -94,6 +96,20 @@ impl Signal {
     pub const CONT: Signal = Signal(18);
     /// Pause; cannot be caught.
     pub const STOP: Signal = Signal(19);
+    /// A write that nobody reads.
+    pub const PIPE: Signal = Signal(13);
+    /// A child has ended.
+    pub const CHLD: Signal = Signal(17);
+    /// Pause, from the terminal,
+    pub const TSTP: Signal = Signal(20);
+    /// for a read in the background,
+    pub const TTIN: Signal = Signal(21);
+    /// and for a write there.
+    pub const TTOU: Signal = Signal(22);
+    /// The terminal has another size.
+    pub const WINCH: Signal = Signal(28);
+    /// The power fails.
+    pub const PWR: Signal = Signal(30);
 
     /// A signal from `TERM`, `SIGTERM`, `sigterm` or `15`.
     #[must_use]
@@ -155,6 +171,17 @@ impl How {
         }
     }
 
+    /// As a shell has it: the exit code, or 128 and the signal; 111 where it is not known.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            // What the kernel keeps of it has eight bits.
+            How::Exited(code) => code.to_le_bytes()[0],
+            How::Killed { signal, .. } => u8::try_from(signal.0).map_or(u8::MAX, |signal| signal.saturating_add(128)),
+            How::Unknown => 111,
+        }
+    }
+
     /// The second argument of a `finish`: the low byte of the wait status.
     #[must_use]
     pub fn finish_status(self) -> i32 {
@@ -209,5 +236,6 @@ mod tests {
         assert_eq!(How::Exited(3).finish_code(), 3);
         let killed = How::Killed { signal: Signal(11), core: true };
         assert_eq!((killed.finish_code(), killed.finish_status()), (-1, 139));
+        assert_eq!((killed.code(), How::Exited(255).code(), How::Unknown.code()), (139, 255, 111));
     }
 }

@@ -7,6 +7,7 @@ pub mod command;
 pub mod config;
 pub mod exit;
 pub mod family;
+pub mod handover;
 pub mod machine;
 pub mod name;
 pub mod reconcile;

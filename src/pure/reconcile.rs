@@ -5,11 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use super::name::ModuleName;
 use super::time::Moment;
 
 /// Which directory: device and inode, the same through every link and name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Id {
     /// `st_dev`.
     pub device: u64,
@@ -27,7 +29,7 @@ pub struct Desired {
 }
 
 /// A module that has, or had, a supervise thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Actual {
     /// Supervised.
     Running(Id),
@@ -39,6 +41,25 @@ pub enum Actual {
     Refused(Id, Moment),
     /// It is not desired any more and its thread is gone; its status directory is still there.
     Ended,
+}
+
+/// All that is asked for.
+pub trait Wishes {
+    /// What is asked for under this name.
+    fn wish(&self, name: &ModuleName) -> Option<Desired>;
+
+    /// Everything, in the order of names.
+    fn wishes(&self) -> impl Iterator<Item = (&ModuleName, Desired)>;
+}
+
+impl Wishes for BTreeMap<ModuleName, Desired> {
+    fn wish(&self, name: &ModuleName) -> Option<Desired> {
+        self.get(name).copied()
+    }
+
+    fn wishes(&self) -> impl Iterator<Item = (&ModuleName, Desired)> {
+        self.iter().map(|(name, desired)| (name, *desired))
+    }
 }
 
 /// What is to be done.
@@ -67,37 +88,23 @@ pub struct Plan {
 ///
 /// A replaced directory needs no step of its own: it is retired, and started by the next run of this function.
 #[must_use]
-pub fn diff(desired: &BTreeMap<ModuleName, Desired>, actual: &BTreeMap<ModuleName, Actual>, now: Moment) -> Plan {
+pub fn diff(desired: &impl Wishes, actual: &BTreeMap<ModuleName, Actual>, now: Moment) -> Plan {
     let mut plan = Plan::default();
-    let mut taken: BTreeMap<Id, &ModuleName> = BTreeMap::new();
     for (name, module) in actual {
-        let same = desired.get(name).map(|wanted| wanted.id);
+        let same = desired.wish(name).map(|wanted| wanted.id);
         match *module {
-            Actual::Running(id) => {
-                taken.insert(id, name);
-                if same != Some(id) {
-                    plan.steps.push(Step::Retire(name.clone()));
-                }
+            Actual::Running(id) if same != Some(id) => plan.steps.push(Step::Retire(name.clone())),
+            Actual::Running(_) | Actual::Retiring(_) => {}
+            Actual::Left(_) | Actual::Refused(..) | Actual::Ended if same.is_none() => {
+                plan.steps.push(Step::Remove(name.clone()));
             }
-            Actual::Retiring(id) => {
-                taken.insert(id, name);
-            }
-            Actual::Left(id) | Actual::Refused(id, _) => {
-                if same.is_none() {
-                    plan.steps.push(Step::Remove(name.clone()));
-                } else if same == Some(id) {
-                    taken.entry(id).or_insert(name);
-                }
-            }
-            Actual::Ended => {
-                if same.is_none() {
-                    plan.steps.push(Step::Remove(name.clone()));
-                }
-            }
+            Actual::Left(_) | Actual::Refused(..) | Actual::Ended => {}
         }
     }
     let mut again: BTreeSet<Moment> = BTreeSet::new();
-    for (name, wanted) in desired {
+    // Which directories are supervised, and under which names; made once it is asked for, which is seldom.
+    let mut taken: Option<BTreeMap<Id, &ModuleName>> = None;
+    for (name, wanted) in desired.wishes() {
         let startable = match actual.get(name) {
             None | Some(Actual::Ended) => true,
             Some(Actual::Running(_) | Actual::Retiring(_)) => continue,
@@ -118,6 +125,7 @@ pub fn diff(desired: &BTreeMap<ModuleName, Desired>, actual: &BTreeMap<ModuleNam
             again.insert(wanted.settled_at);
             continue;
         }
+        let taken = taken.get_or_insert_with(|| taken_by(desired, actual));
         match taken.get(&wanted.id) {
             Some(other) if *other != name => {
                 // One that is on its way out is waited for; its end is reported.
@@ -135,6 +143,25 @@ pub fn diff(desired: &BTreeMap<ModuleName, Desired>, actual: &BTreeMap<ModuleNam
     }
     plan.again = again.first().copied();
     plan
+}
+
+/// The directories that no other module may have.
+fn taken_by<'a>(desired: &impl Wishes, actual: &'a BTreeMap<ModuleName, Actual>) -> BTreeMap<Id, &'a ModuleName> {
+    let mut taken = BTreeMap::new();
+    for (name, module) in actual {
+        match *module {
+            Actual::Running(id) | Actual::Retiring(id) => {
+                taken.insert(id, name);
+            }
+            Actual::Left(id) | Actual::Refused(id, _) => {
+                if desired.wish(name).is_some_and(|wanted| wanted.id == id) {
+                    taken.entry(id).or_insert(name);
+                }
+            }
+            Actual::Ended => {}
+        }
+    }
+    taken
 }
 
 #[cfg(test)]

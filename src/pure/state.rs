@@ -136,6 +136,32 @@ pub struct Record {
     pub streak: u32,
     /// Whether it was given up.
     pub failed: bool,
+    /// The session that the program is in, if it is not one that svtree made for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<i32>,
+    /// The cgroup that it was started in, below the mount of the hierarchy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
+    /// Whether the program was told to end.
+    #[serde(skip_serializing_if = "is_false")]
+    pub told: bool,
+    /// Whether `d` or the end of the tree was the last word.
+    #[serde(skip_serializing_if = "is_false")]
+    pub ending: bool,
+    /// Whether it is to be started once it has stopped.
+    #[serde(skip_serializing_if = "is_false")]
+    pub asked: bool,
+    /// Whether it is to leave once nothing runs.
+    #[serde(skip_serializing_if = "is_false")]
+    pub leaving: bool,
+    /// While it is being stopped: `CLOCK_MONOTONIC` in nanoseconds when KILL follows, and whether it was sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopping: Option<(Option<u64>, bool)>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl Record {
@@ -173,6 +199,8 @@ pub struct State {
     pub changed: bool,
     /// Whether the program was started by another svtree and taken over.
     pub adopted: bool,
+    /// Whether the program put itself in the background and was followed there.
+    pub followed: bool,
     /// Starts after the first one.
     pub restarts: u64,
     /// RFC 3339, when it will be started.

@@ -2,6 +2,9 @@
 //!
 //! Must never know of siblings, and must never decide.
 
+mod ended;
+mod handover;
+mod left;
 mod program;
 mod scripts;
 mod takeover;
@@ -15,10 +18,13 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
+use serde::{Deserialize, Serialize};
 
+pub use self::handover::{Beginning, HandOver, Handed};
+use self::left::{Candidate, Sweep};
 use crate::pure::command::{Command, Decoded, decode, encode};
 use crate::pure::config::{Policy, Program, Rules};
-use crate::pure::exit::{Pid, Signal};
+use crate::pure::exit::{How, Pid, Signal};
 use crate::pure::machine::{Action, Configured, Event, Machine, Phase};
 use crate::pure::name::{ModuleName, escaped, printable};
 use crate::pure::reconcile::Id;
@@ -28,12 +34,13 @@ use crate::unix::inbox::{Inbox, Mailbox, Ready};
 use crate::unix::prints::{Glance, Print, Prints};
 use crate::unix::raw;
 use crate::unix::raw::Output;
-use crate::unix::remains::Remaining;
+use crate::unix::cgroup::{Cgroup, Cgroups};
+use crate::unix::remains::{Executable, Remaining};
 use crate::unix::report::Repeated;
-use crate::unix::{clock, pidfd, report, spawn};
+use crate::unix::{clock, pidfd, report};
 
 /// What a module asks for, and the files that it was read from.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Loaded {
     /// What it asks for: of the last good files.
     pub policy: Policy,
@@ -64,6 +71,10 @@ pub struct Task {
     pub settle: Duration,
     /// Nothing but `exits` of what was recorded counts: it was dropped anew.
     pub anew: bool,
+    /// The end of its program is the end of all.
+    pub ends_all: bool,
+    /// Where there are control groups: those of the tree.
+    pub cgroups: Option<Arc<Cgroups>>,
     /// The pid of the program as long as there is one; it outlives the thread.
     pub program: Arc<AtomicI32>,
     /// To this thread, for those that it starts itself.
@@ -83,6 +94,10 @@ pub enum Mail {
     Configured(Arc<Loaded>, bool),
     /// Something of the home may have been damaged.
     Look,
+    /// Tell everything to another svtree, and wait.
+    HandOver(HandOver),
+    /// The program has been up for long: what it runs is to be remembered.
+    Sample,
 }
 
 /// What a supervise thread says to the parent.
@@ -96,6 +111,8 @@ pub enum Report {
     Begun(ModuleName),
     /// Its home is damaged and could not be put right.
     Damaged(ModuleName),
+    /// Its program has ended for good, and how, if that is known yet; only from a task that ends all.
+    Ended(ModuleName, How),
     /// The thread is gone.
     Gone(ModuleName, Why),
 }
@@ -113,10 +130,10 @@ pub enum Why {
     Panicked,
 }
 
-/// Supervises a module, whose directory is held by `service`, until it is told to leave; runs in a thread of its own.
+/// Supervises a module until it is told to leave; runs in a thread of its own.
 #[must_use]
-pub fn run(task: Box<Task>, service: OwnedFd, inbox: &Inbox<Mail>) -> Why {
-    match open(task, service) {
+pub fn run(task: Box<Task>, beginning: Beginning, inbox: &Inbox<Mail>) -> Why {
+    match open(task, beginning) {
         Ok(supervise) => supervise.run(inbox),
         Err(error) => Why::NotOpened(error.to_string()),
     }
@@ -124,9 +141,16 @@ pub fn run(task: Box<Task>, service: OwnedFd, inbox: &Inbox<Mail>) -> Why {
 
 /// Makes everything on the heap, and not inlined: what a thread that waits for days has on its stack is kept small.
 #[inline(never)]
-fn open(task: Box<Task>, service: OwnedFd) -> Result<Box<Supervise>, NotOpened> {
-    let home = Home::open(&task.root, &task.name, service, task.view)?;
-    Ok(Box::new(Supervise::new(task, home)))
+fn open(task: Box<Task>, beginning: Beginning) -> Result<Box<Supervise>, NotOpened> {
+    match beginning {
+        Beginning::Directory(service) => {
+            let home = Home::open(&task.root, &task.name, service, task.view)?;
+            let mut supervise = Box::new(Supervise::new(task, home));
+            supervise.begin();
+            Ok(supervise)
+        }
+        Beginning::Inherited(inherited) => Ok(Supervise::inherit(task, *inherited)),
+    }
 }
 
 /// A process that is waited for: the program or its `finish`.
@@ -186,7 +210,20 @@ struct Supervise {
     origin: Option<Origin>,
     /// When the process that the record names was started.
     between: [u64; 2],
-    sweep: Option<(Pid, Signal)>,
+    /// The session of the program, if it is not one of its own.
+    session: Option<Pid>,
+    /// The process that ended last, whose session that is.
+    leader: Option<Pid>,
+    /// What the program runs, once that was looked at.
+    executable: Option<Executable>,
+    /// Its control group, and whether its program was started in it.
+    cgroup: Option<Cgroup>,
+    grouped: bool,
+    /// The program was a predecessor's: what it leaves need not come to us.
+    inherited: bool,
+    /// What may be the program from now on.
+    candidate: Option<Candidate>,
+    sweep: Option<Sweep>,
     remains: Vec<Remaining>,
     /// Those of `control/` that run.
     scripts: Vec<scripts::Script>,
@@ -199,6 +236,8 @@ struct Supervise {
     /// An `r` was passed on: what follows it waits for what the parent reads.
     rereading: bool,
     publish_failed: bool,
+    /// What the records are to say waits for a quiet moment.
+    unpublished: bool,
     healing: Repeated,
     why: Option<Why>,
     retired: bool,
@@ -220,6 +259,13 @@ impl Supervise {
             spent: None,
             origin: None,
             between: [0; 2],
+            session: None,
+            leader: None,
+            executable: None,
+            cgroup: None,
+            grouped: false,
+            inherited: false,
+            candidate: None,
             sweep: None,
             remains: Vec::new(),
             scripts: Vec::new(),
@@ -228,6 +274,7 @@ impl Supervise {
             letters: VecDeque::new(),
             rereading: false,
             publish_failed: false,
+            unpublished: false,
             healing: Repeated::default(),
             why: None,
             retired: false,
@@ -239,7 +286,7 @@ impl Supervise {
     /// A thread waits for days in what this calls, so its frame and theirs are small: see [`raw::trim_stack`].
     #[inline(never)]
     fn run(mut self: Box<Self>, inbox: &Inbox<Mail>) -> Why {
-        self.start_up();
+        self.report(Report::Begun(self.task.name.clone()));
         while self.why.is_none() {
             if !self.turn_soon(inbox) {
                 self.rest();
@@ -250,21 +297,18 @@ impl Supervise {
     }
 
     #[inline(never)]
-    fn start_up(&mut self) {
-        self.begin();
-        self.report(Report::Begun(self.task.name.clone()));
-    }
-
-    #[inline(never)]
     fn end(mut self: Box<Self>) -> Why {
         self.end_scripts();
         if !self.is_going() {
             self.write_lines();
         }
         let why = self.why.take().unwrap_or(Why::Left);
-        let Supervise { home, task, removes, .. } = *self;
+        let Supervise { home, task, removes, cgroup, .. } = *self;
         if removes {
             home.remove(&task.root, &task.name);
+            if let Some(cgroup) = cgroup {
+                cgroup.remove();
+            }
         }
         why
     }
@@ -290,6 +334,9 @@ impl Supervise {
     /// and giving back the stack, which must be faulted in again.
     #[inline(never)]
     fn rest(&mut self) {
+        if self.unpublished {
+            self.feed(Event::Heal);
+        }
         self.write_lines();
         raw::trim_stack();
     }
@@ -317,7 +364,7 @@ impl Supervise {
         let controls = self.controls().count();
         // Exits first: their latency is what a restart costs. A child without a pidfd sends mail.
         let polled = self.child.as_ref().is_some_and(|child| child.ended().is_some());
-        if self.child.is_some() && (!polled || ready.mail || is_ready(controls)) {
+        if self.child.is_some() && (!polled || is_ready(controls)) {
             self.look_at_child();
         }
         if self.sweep.is_some() {
@@ -338,6 +385,8 @@ impl Supervise {
         if self.machine.deadline().is_some_and(|deadline| deadline <= clock::moment()) {
             self.feed(Event::Tick);
         }
+        // Those that were read before the home was put right meanwhile.
+        self.obey_letters();
     }
 
     /// What the kernel does not tell of is looked at once a second.
@@ -419,6 +468,8 @@ impl Supervise {
                 }
             }
             Mail::Look => self.heal(),
+            Mail::HandOver(order) => self.hand_over(&order),
+            Mail::Sample => self.sample(),
         }
     }
 
@@ -433,7 +484,7 @@ impl Supervise {
         // What a program that was taken over was started with is not known.
         let at_once = at_once || self.origin.is_none();
         if at_once && let Some(origin) = &mut self.origin {
-            origin.rules = policy.rules();
+            origin.rules = Rules { forking: origin.rules.forking, ..policy.rules() };
         }
         let event = Event::Configured(Configured {
             at_once: at_once.then(|| policy.rules()),
@@ -469,6 +520,7 @@ impl Supervise {
                 self.lines.push((Level::Warning, format!("failed: {why}")));
             }
         }
+        self.tell_end();
     }
 
     /// Writes what there is to say in `supervise.log`.
@@ -481,23 +533,18 @@ impl Supervise {
     fn perform(&mut self, action: Action) -> Option<Event> {
         match action {
             Action::Spawn => Some(self.spawn()),
-            Action::SpawnFinish(how) => Some(match spawn::finish(self.service(), &self.task.loaded.policy, how) {
-                Ok(started) => Event::FinishSpawned(self.started(started)),
-                Err(error) => {
-                    self.lines.push((Level::Warning, error.to_string()));
-                    Event::FinishFailed(error.to_string())
-                }
-            }),
+            Action::SpawnFinish(how) => Some(self.spawn_finish(how)),
             Action::Control(command, pid) => self.control(command, pid),
             Action::Signal(pid, signal) => {
                 self.signal(pid, signal);
                 None
             }
-            Action::Sweep(leader, signal) => {
-                self.sweep = Some((leader, signal));
-                self.remains.clear();
-                self.sweep_up().then_some(Event::Swept)
+            Action::Follow(pid) => {
+                self.follow(pid);
+                None
             }
+            Action::Look => Some(Event::Left(self.has_left())),
+            Action::Sweep { leader, signal, whole } => self.sweep(leader, signal, whole).then_some(Event::Swept),
             Action::Publish => self.publish(),
             Action::Reap(pid) => {
                 pidfd::reap(pid);
@@ -523,13 +570,17 @@ impl Supervise {
         self.removes && matches!(self.machine.phase(), Phase::Gone)
     }
 
-    /// Puts the home right if others damaged it, and says again what it has to say.
-    fn heal(&mut self) {
+    fn heal_home(&mut self) -> Result<bool, NotOpened> {
         // What was written into a FIFO that is gone was written to this module: all that fits into one.
         for control in 0..self.home.controls().count() {
             let _ = (0..FIFO_READS).find(|_| !self.read_letters(control));
         }
-        match self.home.heal(&self.task.root, &self.task.name) {
+        self.home.heal(&self.task.root, &self.task.name)
+    }
+
+    /// Puts the home right if others damaged it, and says again what it has to say.
+    fn heal(&mut self) {
+        match self.heal_home() {
             Ok(true) => {
                 self.lines
                     .push((Level::Warning, "somebody damaged the status directory; it is whole again".to_owned()));
@@ -556,6 +607,12 @@ impl Supervise {
             self.home.publish_view(&self.machine.status());
             return None;
         }
+        // Of a thousand modules that are stopped at once most have ended before anybody could read that they stop.
+        if self.removes && !self.unpublished {
+            self.unpublished = true;
+            return None;
+        }
+        self.unpublished = false;
         let now = clock::stamp();
         let mut state = self.machine.state(now);
         state.name = escaped(self.task.name.as_bytes());
@@ -563,7 +620,7 @@ impl Supervise {
         state.record = Some(self.record(now));
         let (status, state) = (self.machine.status(), state.encode());
         let mut result = self.home.publish(&status, &state);
-        if result.is_err() && matches!(self.home.heal(&self.task.root, &self.task.name), Ok(true)) {
+        if result.is_err() && matches!(self.heal_home(), Ok(true)) {
             self.report(Report::Begun(self.task.name.clone()));
             result = self.home.publish(&status, &state);
         }

@@ -2,7 +2,7 @@
 //!
 //! Must never reap: the record that names a pid is replaced first.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::Builder;
@@ -10,19 +10,23 @@ use std::time::Duration;
 
 use super::{Child, Mail, Origin, Report, Supervise};
 use crate::pure::exit::{How, Pid, Signal};
-use crate::pure::machine::{Ended, Event, NotStarted, Phase};
-use crate::pure::name::printable;
+use crate::pure::machine::{Ended, Event, Left, NotStarted, Phase};
 use crate::pure::time::Moment;
+use crate::unix::cgroup::Cgroup;
 use crate::unix::home::Level;
 use crate::unix::mark::Mark;
 use crate::unix::prints::{self, Prints};
 use crate::unix::raw::{self, Started};
-use crate::unix::remains::{self, Remaining};
+use crate::unix::remains::{self, Executable};
 use crate::unix::spawn::{self, Service};
 use crate::unix::{adopt, clock, pidfd, report};
 
 impl Supervise {
     pub(super) fn signal(&mut self, pid: Pid, signal: Signal) {
+        // A program that replaces itself when it is told to does so from now on.
+        if [Signal::HUP, Signal::USR1, Signal::USR2].contains(&signal) {
+            self.sample();
+        }
         let result = match &self.child {
             Some(Child { pid: own, pidfd: Some(pidfd), .. }) if *own == pid => {
                 raw::kill_by_pidfd(pidfd.as_fd(), signal)
@@ -36,14 +40,30 @@ impl Supervise {
         }
     }
 
-    pub(super) fn service(&self) -> Service<'_> {
+    pub(super) fn service<'a>(&'a self, cgroup: Option<&'a OwnedFd>) -> Service<'a> {
         Service {
             name: &self.task.name,
             directory: self.home.service(),
             path: &self.task.path,
             output: self.task.output,
             home: self.home.directory(),
+            cgroup: cgroup.map(AsFd::as_fd),
+            born_there: self.cgroup.as_ref().is_some_and(Cgroup::is_fresh),
         }
+    }
+
+    /// The control group that its processes are started in, made if it is not there; `None` where there can be none.
+    pub(super) fn group(&mut self) -> Option<OwnedFd> {
+        let groups = self.task.cgroups.clone()?;
+        let usable = |group: &&Cgroup| group.is_fresh() && groups.has(group);
+        if let Some(held) = self.cgroup.as_ref().filter(usable).and_then(|group| group.open().ok()) {
+            return Some(held);
+        }
+        // What a predecessor's program left is found there until something is started in another one.
+        let group = groups.module(&format!("{}-{}", self.task.id.device, self.task.id.inode)).ok()?;
+        let held = group.open().ok()?;
+        self.cgroup = Some(group);
+        Some(held)
     }
 
     pub(super) fn spawn(&mut self) -> Event {
@@ -54,8 +74,13 @@ impl Supervise {
             return Event::Deferred(until);
         }
         let mark = Mark::new(adopt::boot_id(), self.directory(), self.machine.want());
-        match spawn::program(self.service(), &self.task.loaded.policy, mark) {
+        let cgroup = self.group();
+        match spawn::program(self.service(cgroup.as_ref()), &self.task.loaded.policy, mark) {
             Ok(started) => {
+                self.session = None;
+                self.executable = None;
+                self.inherited = false;
+                self.grouped = started.grouped;
                 self.not_started = None;
                 self.lines.push((Level::Notice, format!("started pid {}", started.pid)));
                 let loaded = Arc::clone(&self.task.loaded);
@@ -70,6 +95,17 @@ impl Supervise {
                     self.not_started = Some(why.clone());
                 }
                 Event::SpawnFailed(NotStarted { why, shortage: error.is_shortage() })
+            }
+        }
+    }
+
+    pub(super) fn spawn_finish(&mut self, how: How) -> Event {
+        let cgroup = self.group();
+        match spawn::finish(self.service(cgroup.as_ref()), &self.task.loaded.policy, how) {
+            Ok(started) => Event::FinishSpawned(self.started(started)),
+            Err(error) => {
+                self.lines.push((Level::Warning, error.to_string()));
+                Event::FinishFailed(error.to_string())
             }
         }
     }
@@ -137,48 +173,21 @@ impl Supervise {
         let own = child.own;
         self.spent = self.child.take().and_then(|child| child.pidfd);
         // What somebody else's child leaves does not come to us.
-        let left_something =
-            (!own || remains::may_exist()) && remains::of_session(pid).map_or(true, |left| !left.is_empty());
+        let left = if !own || remains::may_exist() { self.left_by(pid, own) } else { Left::default() };
         let finish = !finishing && self.glance.has_finish(self.home.service());
         if !finishing {
             self.lines.push((Level::Notice, format!("pid {pid} {how}")));
         }
-        self.feed(Event::Exited(Ended { pid, how, remains: left_something, finish }));
+        self.feed(Event::Exited(Ended { pid, how, left, finish }));
+        self.drop_candidate();
     }
 
-    pub(super) fn look_at_remains(&mut self) {
-        if self.sweep_up() {
-            self.feed(Event::Swept);
-        }
-    }
-
-    /// Signals what was left and was not signalled yet; says whether nothing is left.
-    pub(super) fn sweep_up(&mut self) -> bool {
-        let Some((leader, signal)) = self.sweep else { return false };
-        // Members are looked for again rather than counted down: what was left may have made more.
-        let Ok(now) = remains::of_session(leader) else {
-            // Nothing is known; it is looked at again in a second.
-            self.remains.clear();
-            return false;
-        };
-        let known: Vec<Pid> = self.remains.iter().map(|remaining| remaining.pid).collect();
-        for new in now.iter().filter(|remaining| !known.contains(&remaining.pid)) {
-            self.send_to_remaining(new, signal);
-        }
-        self.remains = now;
-        if self.remains.is_empty() {
-            self.sweep = None;
-        }
-        self.remains.is_empty()
-    }
-
-    pub(super) fn send_to_remaining(&self, remaining: &Remaining, signal: Signal) {
-        remaining.signal(signal);
-        remaining.signal(Signal::CONT);
-        if signal == Signal::KILL {
-            let text =
-                format!("killed what was left: pid {} ({})", remaining.pid, printable(remaining.command.as_bytes()));
-            self.home.log(Level::Warning, &text);
+    /// Remembers what the program runs; by that another one in its place is known.
+    pub(super) fn sample(&mut self) {
+        if self.executable.is_none()
+            && let Phase::Up { pid, .. } = self.machine.phase()
+        {
+            self.executable = Executable::of(*pid);
         }
     }
 }

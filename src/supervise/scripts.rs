@@ -5,8 +5,10 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Child, Supervise};
-use crate::pure::command::{Command, encode};
+use crate::pure::command::{Command, Decoded, decode, encode};
 use crate::pure::exit::{How, Pid, Signal};
 use crate::pure::machine::Event;
 use crate::pure::time::Moment;
@@ -40,6 +42,10 @@ struct Question {
 }
 
 impl Script {
+    pub(super) fn pid(&self) -> Pid {
+        self.child.pid
+    }
+
     /// Readable once it has ended.
     pub(super) fn ended(&self) -> Option<BorrowedFd<'_>> {
         self.child.ended()
@@ -68,6 +74,57 @@ impl Script {
     }
 }
 
+/// A script as it is handed down to the next svtree.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct HandedScript {
+    pid: i32,
+    letter: u8,
+    command: u8,
+    program: i32,
+    letters: Vec<u8>,
+    kill_at: Option<Moment>,
+    again: Option<i32>,
+}
+
+impl HandedScript {
+    pub(super) fn pid(&self) -> Option<Pid> {
+        Pid::new(self.pid)
+    }
+}
+
+impl Script {
+    pub(super) fn child(&self) -> &Child {
+        &self.child
+    }
+
+    pub(super) fn handed(&self) -> HandedScript {
+        let Question { command, program, letters } = &self.question;
+        HandedScript {
+            pid: self.child.pid.get(),
+            letter: self.letter,
+            // Every command has a letter.
+            command: encode(*command).unwrap_or(b' '),
+            program: program.get(),
+            letters: letters.clone(),
+            kill_at: self.kill_at,
+            again: self.again.map(Pid::get),
+        }
+    }
+
+    /// The script again; `None` if it cannot be one.
+    pub(super) fn handed_down(handed: HandedScript) -> Option<Script> {
+        let (pid, program) = (handed.pid()?, Pid::new(handed.program)?);
+        let Decoded::Command(command) = decode(handed.command) else { return None };
+        Some(Script {
+            child: Child::adopted(pid, pidfd::open(pid).ok()),
+            letter: handed.letter,
+            question: Question { command, program, letters: handed.letters },
+            kill_at: handed.kill_at,
+            again: handed.again.and_then(Pid::new),
+        })
+    }
+}
+
 impl Supervise {
     /// Asks the scripts that may stand for what is commanded; the answer comes at once where there is none.
     pub(super) fn control(&mut self, command: Command, program: Pid) -> Option<Event> {
@@ -91,8 +148,9 @@ impl Supervise {
             if !self.glance.has_control(self.home.service(), letter) {
                 continue;
             }
+            let cgroup = self.group();
             let policy = &self.task.loaded.policy;
-            match spawn::control(self.service(), policy, letter) {
+            match spawn::control(self.service(cgroup.as_ref()), policy, letter) {
                 Ok(started) => {
                     if started.pidfd.is_none() {
                         self.wait_elsewhere(started.pid);

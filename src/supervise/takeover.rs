@@ -8,13 +8,13 @@ use std::sync::atomic::Ordering;
 use super::{Child, Supervise};
 use crate::pure::command::Command;
 use crate::pure::exit::{Exit, Pid};
-use crate::pure::machine::{Ended, Event, Phase, Taken};
+use crate::pure::machine::{Ended, Event, Left, Phase, Stopping, Taken};
 use crate::pure::restart::History;
 use crate::pure::state::{ExitEntry, Record, State};
 use crate::pure::time::{Moment, Stamp, Wall};
 use crate::unix::adopt::{self, Found};
 use crate::unix::home::Level;
-use crate::unix::{clock, pidfd, remains};
+use crate::unix::{clock, pidfd};
 
 impl Supervise {
     /// Takes over what a predecessor left, or starts.
@@ -26,7 +26,7 @@ impl Supervise {
         let (mut record, want) = adopt::latest(record, self.home.spawned().as_deref());
         if let Some(want) = want {
             // Somebody asked for this start, and nobody lived to say so.
-            recorded.want = want.name().to_owned();
+            want.name().clone_into(&mut recorded.want);
         }
         // A thread of this very process that panicked: its program is known better than from any file.
         if let Some(pid) = Pid::new(self.task.program.load(Ordering::SeqCst)) {
@@ -40,6 +40,7 @@ impl Supervise {
             self.machine.take_over(self.fresh(&recorded, exits));
             return self.feed(Event::Begin);
         }
+        self.recall(&record);
         let replaced = record.directory != self.directory();
         if self.task.anew || (replaced && !alive) {
             record = Record { started: record.started, ..Record::default() };
@@ -51,9 +52,10 @@ impl Supervise {
             Found::Nothing => self.feed(Event::Begin),
             Found::Ended(pid, how, vacant) if !record.finishing => {
                 self.lines.push((Level::Warning, format!("pid {pid} of a predecessor {how} meanwhile")));
-                let remains = vacant && remains::of_session(pid).map_or(true, |left| !left.is_empty());
+                let left = if vacant { self.left_by(pid, false) } else { Left::default() };
                 let finish = self.glance.has_finish(self.home.service());
-                self.feed(Event::Lost(Ended { pid, how, remains, finish }));
+                self.feed(Event::Lost(Ended { pid, how, left, finish }));
+                self.drop_candidate();
             }
             Found::Ended(..) => self.feed(Event::Begin),
             Found::Alive(pid, held) if record.finishing => {
@@ -91,11 +93,21 @@ impl Supervise {
     fn take_back(&mut self, pid: Pid, recorded: &State, record: &Record) {
         let exits = recorded.exits.iter().filter_map(ExitEntry::exit).collect();
         self.machine.take_over(taken(recorded, record, exits));
+        self.recall(record);
         self.between = record.started;
         self.child = Some(Child::adopted(pid, pidfd::open(pid).ok()));
         self.lines.push((Level::Warning, format!("took pid {pid} back after a defect of svtree")));
         self.feed(Event::Adopted { pid, paused: recorded.paused });
         self.look_at_child();
+    }
+
+    /// Where what the program left is found.
+    pub(super) fn recall(&mut self, record: &Record) {
+        self.session = record.session.and_then(Pid::new);
+        let groups = self.task.cgroups.as_ref();
+        self.cgroup = record.cgroup.as_ref().and_then(|path| groups?.recorded(path));
+        self.grouped = self.cgroup.is_some();
+        self.inherited = !record.process().is_some_and(|pid| pidfd::peek(pid).is_ok());
     }
 
     /// Which service directory, as it is recorded.
@@ -108,13 +120,13 @@ impl Supervise {
         let age = now.moment.since(self.machine.since().moment);
         // The leader of what is being swept stands for its session.
         let (process, finishing) = match self.machine.phase() {
-            Phase::Up { pid, .. } | Phase::Stopping { pid, .. } | Phase::Sweeping { pid, .. } => {
-                (Some(pid.get()), false)
-            }
+            Phase::Up { pid, .. } | Phase::Stopping { pid, .. } => (Some(pid.get()), false),
+            Phase::Sweeping { pid, .. } => (pid.map(Pid::get), false),
             Phase::Finishing { pid, .. } => (Some(pid.get()), true),
             Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Starting => (None, false),
-            Phase::StartingFinish | Phase::Gone => (None, false),
+            Phase::StartingFinish | Phase::Looking { .. } | Phase::Gone => (None, false),
         };
+        let [told, ending, asked, leaving] = self.machine.mind();
         Record {
             boot_id: adopt::boot_id().to_owned(),
             directory: self.directory(),
@@ -126,17 +138,30 @@ impl Supervise {
             until: match self.machine.phase() {
                 Phase::Waiting { until } => Some(until.0),
                 Phase::Down | Phase::Failed | Phase::Starting | Phase::Up { .. } | Phase::Stopping { .. } => None,
-                Phase::Sweeping { .. } | Phase::StartingFinish | Phase::Finishing { .. } | Phase::Gone => None,
+                Phase::Sweeping { .. } | Phase::Looking { .. } | Phase::StartingFinish => None,
+                Phase::Finishing { .. } | Phase::Gone => None,
             },
             counted: history.counted.iter().map(|(moment, core)| (moment.0, *core)).collect(),
             streak: history.streak,
             failed: matches!(self.machine.phase(), Phase::Failed),
+            session: self.session.map(Pid::get),
+            cgroup: self.cgroup.as_ref().filter(|_| self.grouped).map(|group| group.path().to_owned()),
+            told,
+            ending,
+            asked,
+            leaving,
+            stopping: match self.machine.phase() {
+                Phase::Stopping { kill_at, killed, .. } => Some((kill_at.map(|at| at.0), *killed)),
+                Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Starting | Phase::Up { .. } => None,
+                Phase::Sweeping { .. } | Phase::Looking { .. } | Phase::StartingFinish => None,
+                Phase::Finishing { .. } | Phase::Gone => None,
+            },
         }
     }
 }
 
 /// What a record says, for the machine.
-fn taken(state: &State, record: &Record, exits: VecDeque<Exit>) -> Taken {
+pub(super) fn taken(state: &State, record: &Record, exits: VecDeque<Exit>) -> Taken {
     let age = clock::boottime().saturating_sub(record.since);
     Taken {
         want: state.want(),
@@ -156,5 +181,11 @@ fn taken(state: &State, record: &Record, exits: VecDeque<Exit>) -> Taken {
         exits,
         exits_total: state.exits_total,
         restarts: state.restarts,
+        followed: state.followed,
+        told: record.told,
+        ending: record.ending,
+        asked: record.asked,
+        leaving: record.leaving,
+        stopping: record.stopping.map(|(kill_at, killed)| Stopping { kill_at: kill_at.map(Moment), killed }),
     }
 }

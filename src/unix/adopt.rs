@@ -76,10 +76,18 @@ pub fn find(record: &Record) -> Found {
     Found::Alive(pid, held)
 }
 
+/// The readings of the clock between which a process was started, by its start time in ticks.
+#[must_use]
+pub fn between(ticks: u64) -> [u64; 2] {
+    let start = ticks.saturating_mul(TICK);
+    [start, start.saturating_add(TICK - 1)]
+}
+
+/// In nanoseconds. USER_HZ is 100 on every architecture that Rust's standard library runs on.
+const TICK: u64 = 10_000_000;
+
 /// Whether a start time in ticks of 1/100 s falls between two readings of the clock in nanoseconds.
 fn started_between(ticks: u64, [before, after]: [u64; 2]) -> bool {
-    // USER_HZ is 100 on every architecture that Rust's standard library runs on.
-    const TICK: u64 = 10_000_000;
     before / TICK <= ticks && ticks <= after / TICK
 }
 

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -223,6 +223,22 @@ impl Watcher {
                 return Ok((0..due.len()).filter(|index| due[*index]).collect());
             }
         }
+    }
+}
+
+impl Watcher {
+    /// Waits until a name came into one of the directories, or the other descriptor is readable; false at the deadline.
+    ///
+    /// # Errors
+    /// The system refuses to wait.
+    pub fn wait_or(&self, other: BorrowedFd<'_>, deadline: Option<Moment>) -> io::Result<bool> {
+        let mut ends =
+            [PollFd::from_borrowed_fd(self.0.as_fd(), PollFlags::IN), PollFd::from_borrowed_fd(other, PollFlags::IN)];
+        let woken = poll_until(&mut ends, deadline)?;
+        if !ends[0].revents().is_empty() {
+            self.0.read_events()?;
+        }
+        Ok(woken)
     }
 }
 

@@ -14,6 +14,7 @@ use std::sync::OnceLock;
 use rustix::fs::{Dir, Mode, OFlags, openat};
 
 use crate::pure::config::Policy;
+use crate::pure::exit::Pid;
 use crate::pure::family;
 use crate::pure::name::{ModuleName, printable};
 
@@ -96,6 +97,17 @@ impl Variables {
         pairs.push(Cow::Owned(pair(OsStr::new(MODULE), module.as_os_str())?));
         Ok(pairs)
     }
+}
+
+/// Whether a process was given the name of this module in its environment, as its programs are; what it has made of its
+/// environment since then does not count. False where that cannot be read.
+#[must_use]
+pub fn is_marked(pid: Pid, module: &ModuleName) -> bool {
+    let mark = pair(OsStr::new(MODULE), module.as_os_str());
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    // The last one is the one that svtree added.
+    let marked = environment.split(|byte| *byte == 0).rfind(|pair| pair.starts_with(b"SVTREE_MODULE="));
+    marked.is_some_and(|pair| mark.is_ok_and(|mark| pair == mark.as_bytes()))
 }
 
 /// The files of a directory as daemontools' `envdir` reads them: names that begin with `.` are passed over.

@@ -47,25 +47,40 @@ pub fn reap(pid: Pid) {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
     // A child that is not there any more is as collected as can be.
     let _ = waitid(WaitId::Pid(kernel_pid(pid)), options);
-    if claims(|claimed| claimed.remove(&pid)) {
-        // The reaper stopped at it: let it look again.
-        if let Some(own) = Pid::new(getpid().as_raw_nonzero().get()) {
-            let _ = raw::kill(own, Signal(libc::SIGCHLD));
-        }
-    }
+    release(pid);
 }
 
-/// Programs whose thread has gone: the kernel gave them to the main thread, which must leave them to the thread that
-/// takes them over.
+/// Programs that the kernel gave to the main thread, which must leave them to the threads that supervise them: those whose
+/// thread has gone, and those that put themselves in the background.
 static CLAIMED: Mutex<BTreeSet<Pid>> = Mutex::new(BTreeSet::new());
 
 fn claims<T>(look: impl FnOnce(&mut BTreeSet<Pid>) -> T) -> T {
     look(&mut CLAIMED.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Keeps the reaper from collecting this program, whose thread is about to end.
+/// Keeps the reaper from collecting this process.
 pub fn claim(pid: Pid) {
     claims(|claimed| claimed.insert(pid));
+}
+
+/// Whoever collects strangers may have it again.
+pub fn release(pid: Pid) {
+    if claims(|claimed| claimed.remove(&pid)) {
+        wake_reaper();
+    }
+}
+
+/// The reaper stopped at what was claimed: it is to look again.
+fn wake_reaper() {
+    if let Some(own) = Pid::new(getpid().as_raw_nonzero().get()) {
+        let _ = raw::kill(own, Signal(libc::SIGCHLD));
+    }
+}
+
+/// All programs that are kept so.
+#[must_use]
+pub fn claimed() -> Vec<Pid> {
+    claims(|claimed| claimed.iter().copied().collect())
 }
 
 /// Collects what this very thread is the parent of and nobody supervises: orphans that the kernel gave to svtree.
@@ -74,10 +89,17 @@ pub fn claim(pid: Pid) {
 /// here that a supervise thread waits for. To be called by the main thread, to which orphans come.
 pub fn reap_orphans() {
     while let Some(pid) = raw::peek_own_thread() {
-        if claims(|claimed| claimed.contains(&pid)) {
+        // Under the lock: one that is claimed now is either collected already or never collected here.
+        let collected = claims(|claimed| {
+            let collects = !claimed.contains(&pid);
+            if collects {
+                let _ = waitid(WaitId::Pid(kernel_pid(pid)), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+            }
+            collects
+        });
+        if !collected {
             return;
         }
-        let _ = waitid(WaitId::Pid(kernel_pid(pid)), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
     }
 }
 

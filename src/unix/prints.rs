@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rustix::fs::{Access, AtFlags, FileType, Stat, accessat, fstat, statat};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 use super::clock;
 use crate::pure::family;
@@ -25,7 +26,7 @@ pub const FINISH: &str = "finish";
 const CONTROL: &str = "control";
 
 /// A file as it was: another print means that it was changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Print {
     id: Id,
     size: i64,
@@ -71,7 +72,7 @@ pub fn age(changed: Wall, now: Wall) -> Option<Duration> {
 }
 
 /// The prints of the files that decide what is started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prints {
     /// Of `run`.
     pub run: Option<Print>,
@@ -82,7 +83,7 @@ pub struct Prints {
 }
 
 /// One print of all the small files of the family: each module has several of these, and hardly any has such a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Small {
     /// Of the names and the prints of those that are there.
     digest: u64,

@@ -1,15 +1,19 @@
-//! What a program that has ended left behind: processes of its session or group, found through `/proc`.
+//! What a program that has ended left behind: processes of its cgroup, or of its session and with its mark.
 //!
 //! Must never signal a process that it does not hold by a pidfd or that is not a member at that moment.
 
 use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::OnceLock;
 
-use super::{pidfd, raw};
+use super::cgroup::Cgroup;
+use super::{environment, pidfd, raw};
 use crate::pure::exit::{Pid, Signal};
+use crate::pure::name::ModuleName;
+use crate::pure::reconcile::Id;
 
 /// The fields of `/proc/PID/stat` that are asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,8 +99,8 @@ pub fn may_exist() -> bool {
 pub struct Remaining {
     /// Its pid.
     pub pid: Pid,
-    /// The name of its executable, for the log.
-    pub command: String,
+    /// What the kernel says of it.
+    pub stat: Stat,
     pidfd: Option<OwnedFd>,
 }
 
@@ -105,6 +109,18 @@ impl Remaining {
     #[must_use]
     pub fn ended(&self) -> Option<BorrowedFd<'_>> {
         self.pidfd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// What holds it, where there are pidfds.
+    #[must_use]
+    pub fn into_pidfd(self) -> Option<OwnedFd> {
+        self.pidfd
+    }
+
+    /// Whether it is in a session, or in the group of that number.
+    #[must_use]
+    pub fn is_in(&self, session: Pid) -> bool {
+        self.stat.session == session.get() || self.stat.group == session.get()
     }
 
     /// Sends a signal.
@@ -117,35 +133,160 @@ impl Remaining {
     }
 }
 
-/// The processes of the session or group that `leader`, which has ended, had made.
+/// The processes of the session, or of the group of that number, that a child of ours had made that is not reaped yet.
 ///
 /// # Errors
-/// `/proc` cannot be searched; there may be some.
+/// It cannot be told; there may be some.
 pub fn of_session(leader: Pid) -> io::Result<Vec<Remaining>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc")? {
-        let name = entry?.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()).and_then(Pid::new) else {
-            continue;
-        };
-        if pid == leader || !is_member(pid, leader)? {
+    let is_member = |pid: Pid| {
+        Ok::<bool, io::Error>(stat(pid)?.is_some_and(|stat| {
+            let leader = leader.get();
+            stat.session == leader || stat.group == leader
+        }))
+    };
+    // It may still run, and then they are no orphans yet.
+    hold(everybody()?, &[leader], |pid, _| is_member(pid))
+}
+
+/// Whose processes are looked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Whose<'a> {
+    /// The module: svtree's own descendants that have its name in their environment are its.
+    pub module: &'a ModuleName,
+    /// The session of its program, with those of the group of that number.
+    pub session: Option<Pid>,
+    /// The cgroup that it was started in: all that is in it is the module's, and nothing else.
+    pub cgroup: Option<&'a Cgroup>,
+    /// Whether what it leaves is svtree's: so it is unless the program was a predecessor's.
+    pub own: bool,
+    /// Processes that are known and no remains: the one that ended, a `finish`, scripts.
+    pub except: &'a [Pid],
+}
+
+/// The processes of a module beside those that are known, held by pidfds.
+///
+/// # Errors
+/// It cannot be told; there may be some.
+pub fn of(whose: Whose<'_>) -> io::Result<Vec<Remaining>> {
+    let candidates = match whose.cgroup {
+        Some(cgroup) => cgroup.members()?,
+        None if whose.own => descendants()?,
+        None => everybody()?,
+    };
+    hold(candidates, whose.except, |pid, found| is_member(pid, whose, found))
+}
+
+fn hold(
+    candidates: Vec<Pid>,
+    except: &[Pid],
+    is_member: impl Fn(Pid, &[Remaining]) -> io::Result<bool>,
+) -> io::Result<Vec<Remaining>> {
+    let mut found: Vec<Remaining> = Vec::new();
+    for pid in candidates {
+        if except.contains(&pid) || !is_member(pid, &found)? {
             continue;
         }
         // Held first and looked at again: what the pidfd names is a member.
         let pidfd = pidfd::open(pid).ok();
-        if let Some(stat) = stat(pid)?
-            && is_member(pid, leader)?
+        if is_member(pid, &found)?
+            && let Some(stat) = stat(pid)?
             && !has_ended(pid, pidfd.as_ref().map(AsFd::as_fd))
         {
-            found.push(Remaining { pid, command: stat.command, pidfd });
+            found.push(Remaining { pid, stat, pidfd });
         }
     }
     Ok(found)
 }
 
-fn is_member(pid: Pid, leader: Pid) -> io::Result<bool> {
-    let leader = leader.get();
-    Ok(stat(pid)?.is_some_and(|stat| stat.session == leader || stat.group == leader))
+fn is_member(pid: Pid, whose: Whose<'_>, found: &[Remaining]) -> io::Result<bool> {
+    if let Some(cgroup) = whose.cgroup {
+        return cgroup.holds(pid);
+    }
+    let Some(stat) = stat(pid)? else { return Ok(false) };
+    let session = whose.session.map(Pid::get);
+    if session.is_some_and(|session| stat.session == session || stat.group == session) {
+        return Ok(true);
+    }
+    // Of those that are not ours the environment says nothing: there may be another tree with a module of that name.
+    Ok(whose.own
+        && (found.iter().any(|member| member.pid.get() == stat.parent) || environment::is_marked(pid, whose.module)))
+}
+
+/// The process that the others descend from, else the oldest.
+#[must_use]
+pub fn heir(remains: &[Remaining]) -> Option<&Remaining> {
+    let parent = |pid: i32| remains.iter().find(|other| other.pid.get() == pid).map(|member| member.stat.parent);
+    let is_ancestor = |old: &Remaining, mut pid: i32| {
+        // Each step leads to a parent, and no process is its own ancestor; but what was read in turn may disagree.
+        for _ in 0..remains.len() {
+            if pid == old.pid.get() {
+                return true;
+            }
+            let Some(next) = parent(pid) else { return false };
+            pid = next;
+        }
+        false
+    };
+    let root = remains.iter().find(|old| remains.iter().all(|other| is_ancestor(old, other.pid.get())));
+    root.or_else(|| remains.iter().min_by_key(|member| (member.stat.started, member.pid)))
+}
+
+/// svtree's orphans and all that descends from them, parents first.
+fn descendants() -> io::Result<Vec<Pid>> {
+    let own = std::process::id();
+    let Ok(orphans) = fs::read_to_string(format!("/proc/self/task/{own}/children")) else {
+        // A kernel without that file.
+        return everybody();
+    };
+    let pids = |text: &str| text.split_ascii_whitespace().filter_map(|pid| Pid::new(pid.parse().ok()?)).collect();
+    let mut found: Vec<Pid> = pids(&orphans);
+    let mut next = 0;
+    while let Some(pid) = found.get(next) {
+        for thread in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+            // One that has ended meanwhile has left its children to us: they are looked for again.
+            let children: Vec<Pid> = pids(&fs::read_to_string(thread.path().join("children")).unwrap_or_default());
+            found.extend(children.into_iter().filter(|child| child.get() > 1));
+        }
+        next += 1;
+    }
+    Ok(found)
+}
+
+/// All processes there are, by age as far as pids tell.
+fn everybody() -> io::Result<Vec<Pid>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        found.extend(name.to_str().and_then(|name| Pid::new(name.parse().ok()?)));
+    }
+    Ok(found)
+}
+
+/// What a process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Executable {
+    file: Option<Id>,
+    path: u64,
+}
+
+impl Executable {
+    /// Of a process that runs; `None` when it cannot be told.
+    #[must_use]
+    pub fn of(pid: Pid) -> Option<Executable> {
+        let link = format!("/proc/{pid}/exe");
+        let target = fs::read_link(&link).ok()?.into_os_string().into_encoded_bytes();
+        let path = target.strip_suffix(b" (deleted)").unwrap_or(&target);
+        let mut digest = DefaultHasher::new();
+        path.hash(&mut digest);
+        let file = fs::metadata(&link).ok().map(|file| Id { device: file.dev(), inode: file.ino() });
+        Some(Executable { file, path: digest.finish() })
+    }
+
+    /// The same file, or another one in its place, as after an upgrade.
+    #[must_use]
+    pub fn is_same(&self, other: &Executable) -> bool {
+        self.path == other.path || (self.file.is_some() && self.file == other.file)
+    }
 }
 
 #[cfg(test)]

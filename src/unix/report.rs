@@ -103,6 +103,18 @@ impl Repeated {
         }
     }
 
+    /// What was reported last, while it fails.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        self.text.as_deref()
+    }
+
+    /// One of which that was reported already.
+    #[must_use]
+    pub fn reported(text: String) -> Repeated {
+        Repeated { text: Some(text) }
+    }
+
     /// It worked: reported if it had failed.
     pub fn worked(&mut self, text: &str) {
         if self.text.take().is_some() {

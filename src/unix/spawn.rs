@@ -28,6 +28,10 @@ pub struct Service<'a> {
     pub output: Output,
     /// Its status directory, held.
     pub home: BorrowedFd<'a>,
+    /// Its control group, held.
+    pub cgroup: Option<BorrowedFd<'a>>,
+    /// Whether its processes can be born there.
+    pub born_there: bool,
 }
 
 /// Why something was not started.
@@ -127,6 +131,8 @@ fn launch(
         output: service.output,
         umask: policy.umask,
         nice: policy.nice,
+        cgroup: service.cgroup,
+        born_there: service.born_there,
         mark,
     })
     .map_err(|failure| NotStarted { what, step: failure.step, error: failure.error })

@@ -3,9 +3,10 @@
 //!
 //! The services directory and groups are watched by the crate `notify`; the directories in them, of which there may be
 //! thousands and in which programs may write without end, by an inotify that is told only of names that come and go
-//! and of files that were closed. Must never be believed: the look is the truth.
+//! and of files that were closed. The status root is with them, because another svtree may come for its lock; the homes
+//! in it are another thread's. Must never be believed: the look is the truth.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -20,7 +21,7 @@ use notify::event::{CreateKind, ModifyKind, RenameMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
-use super::home::file;
+use super::home::{Damage, Homes, file};
 use crate::pure::name::ModuleName;
 
 /// With more names than this, everything is looked at.
@@ -33,15 +34,17 @@ pub struct Hints {
     pub everything: bool,
     /// These entries of the services directory, and of each the paths that arrived whole.
     pub entries: BTreeMap<OsString, Vec<PathBuf>>,
-    /// The homes of these modules: something in them is gone.
-    pub homes: BTreeSet<ModuleName>,
+    /// What others may have done to homes.
+    pub damage: Damage,
+    /// The status root or its lock is gone or was changed.
+    pub root: bool,
 }
 
 impl Hints {
     /// Whether there is anything to look at.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        !self.everything && self.entries.is_empty() && self.homes.is_empty()
+        !self.everything && self.entries.is_empty() && !self.root && self.damage == Damage::default()
     }
 
     fn all(&mut self) {
@@ -96,8 +99,8 @@ pub enum Place {
     Module(PathBuf),
     /// A directory that is to become something: every name counts.
     Incomplete(PathBuf),
-    /// The status directory of a module: what is removed from it.
-    Home(ModuleName, PathBuf),
+    /// The status root, or its lock: whether it stays.
+    Root(PathBuf),
 }
 
 impl Place {
@@ -105,7 +108,7 @@ impl Place {
     #[must_use]
     pub fn path(&self) -> &Path {
         match self {
-            Place::Group(path) | Place::Module(path) | Place::Incomplete(path) | Place::Home(_, path) => path,
+            Place::Group(path) | Place::Module(path) | Place::Incomplete(path) | Place::Root(path) => path,
         }
     }
 }
@@ -114,6 +117,7 @@ impl Place {
 pub struct Watch {
     watcher: RecommendedWatcher,
     near: Near,
+    homes: Homes,
     shared: Arc<Shared>,
     nudges: Receiver<()>,
 }
@@ -128,10 +132,13 @@ impl Watch {
         let shared = Arc::new(Shared { root: services.to_path_buf(), hints: Mutex::default(), nudge });
         let near = Near::new(Arc::clone(&shared), relevant).map_err(|error| super::report::plain(&error))?;
         let heard = Arc::clone(&shared);
+        let homes = Homes::new(move |damage| heard.hint(|hints| hints.damage.merge(damage)))
+            .map_err(|error| super::report::plain(&error))?;
+        let heard = Arc::clone(&shared);
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| hear(&heard, event))
             .map_err(|error| error.to_string())?;
         watcher.watch(services, RecursiveMode::NonRecursive).map_err(|error| error.to_string())?;
-        Ok(Watch { watcher, near, shared, nudges })
+        Ok(Watch { watcher, near, homes, shared, nudges })
     }
 
     /// Watches one more place.
@@ -143,7 +150,7 @@ impl Watch {
             Place::Group(path) => {
                 self.watcher.watch(&path, RecursiveMode::NonRecursive).map_err(|error| error.to_string())
             }
-            Place::Module(_) | Place::Incomplete(_) | Place::Home(..) => {
+            Place::Module(_) | Place::Incomplete(_) | Place::Root(_) => {
                 self.near.add(place).map_err(|errno| super::report::plain(&errno.into()))
             }
         }
@@ -155,8 +162,14 @@ impl Watch {
             Place::Group(path) => {
                 let _ = self.watcher.unwatch(path);
             }
-            Place::Module(_) | Place::Incomplete(_) | Place::Home(..) => self.near.remove(place.path()),
+            Place::Module(_) | Place::Incomplete(_) | Place::Root(_) => self.near.remove(place.path()),
         }
+    }
+
+    /// The watch over homes.
+    #[must_use]
+    pub fn homes(&self) -> &Homes {
+        &self.homes
     }
 
     /// Says when there are hints.
@@ -224,15 +237,27 @@ impl Near {
             | AddWatchFlags::IN_DELETE
             | AddWatchFlags::IN_MOVE
             | AddWatchFlags::IN_CLOSE_WRITE
-            | AddWatchFlags::IN_ATTRIB;
+            | AddWatchFlags::IN_ATTRIB
+            | AddWatchFlags::IN_ONLYDIR;
         let flags = match place {
-            // Not told of our own renames over the records: they are many.
-            Place::Home(..) => AddWatchFlags::IN_DELETE | AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF,
+            // A file that is held open has lost its name with a change of its count of links. Of what comes and goes in the
+            // status root nothing is told.
+            Place::Root(_) => {
+                AddWatchFlags::IN_MODIFY
+                    | AddWatchFlags::IN_ATTRIB
+                    | AddWatchFlags::IN_DELETE_SELF
+                    | AddWatchFlags::IN_MOVE_SELF
+            }
             Place::Group(_) | Place::Module(_) | Place::Incomplete(_) => comes_and_goes,
         };
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        let watch = self.inotify.add_watch(place.path(), flags | AddWatchFlags::IN_ONLYDIR)?;
-        places.by_path.insert(place.path().to_path_buf(), watch);
+        let watch = self.inotify.add_watch(place.path(), flags)?;
+        if let Some(before) = places.by_path.insert(place.path().to_path_buf(), watch)
+            && before != watch
+        {
+            places.by_watch.remove(&before);
+            let _ = self.inotify.rm_watch(before);
+        }
         places.by_watch.insert(watch, place);
         Ok(())
     }
@@ -279,22 +304,24 @@ impl Reader {
             let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
             for event in events {
                 if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
-                    self.shared.hint(Hints::all);
+                    self.shared.hint(|hints| {
+                        hints.all();
+                        (hints.root, hints.damage.anywhere) = (true, true);
+                    });
                     continue;
                 }
                 let Some(place) = places.by_watch.get(&event.wd) else { continue };
                 let counts = |name: &OsString| self.relevant.iter().any(|other| name == *other);
                 match (place, event.name) {
-                    (Place::Home(name, _), _) => self.shared.hint(|hints| {
-                        hints.homes.insert(name.clone());
-                    }),
+                    (Place::Root(_), Some(_)) => {}
+                    (Place::Root(_), None) => self.shared.hint(|hints| hints.root = true),
                     (Place::Module(path), Some(name)) if name == file::SUPERVISE => {
-                        let gone = event.mask.intersects(AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_FROM);
+                        let gone = event.mask.intersects(AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVE);
                         let below = path.strip_prefix(&self.shared.root).ok();
                         let module = below.and_then(|path| ModuleName::new(path.as_os_str().as_bytes()).ok());
                         if gone && let Some(module) = module {
                             self.shared.hint(|hints| {
-                                hints.homes.insert(module);
+                                hints.damage.homes.insert(module);
                             });
                         }
                     }

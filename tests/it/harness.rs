@@ -26,8 +26,8 @@ use tempfile::TempDir;
 pub use commands::{Ran, append, chmod, ran, replace, spawn, text, walk, write, write_fifo};
 pub use machine::{AS_NOBODY, executable, is_root, missing, program, skip};
 pub use processes::{
-    alive, arguments, children, descriptors, environment, limit_descriptors, process_field, process_state, signal_pid,
-    stat, ticks, zombies,
+    alive, arguments, children, descendants, descriptors, environment, limit_descriptors, process_field, process_state,
+    runs, signal_pid, stat, ticks, zombies,
 };
 pub use service::{CRASHING, DEAF, NOTING, ONE_COPY, SLEEPER, Service};
 
@@ -110,6 +110,11 @@ impl Tree {
             std::os::unix::fs::chown(dir, Some(NOBODY), Some(NOBODY)).expect("chown");
         }
         Some(self.through(AS_NOBODY))
+    }
+
+    /// svtree sees no cgroups. `None`, with a line that says why, where they cannot be hidden from it.
+    pub fn without_cgroups(self) -> Option<Tree> {
+        machine::can_hide_cgroups().then(|| self.through(machine::WITHOUT_CGROUPS))
     }
 
     /// Starts svtree; what it says goes to files beside the tree.

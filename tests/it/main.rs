@@ -22,16 +22,28 @@
     reason = "an outsider reads clocks, starts programs, prints and fails; the rules are for the supervisor"
 )]
 
+mod chaos_found;
 mod child;
 mod clients;
 mod config;
 mod crash;
+mod daemons;
 mod dropin;
 mod examples;
 mod family;
+mod faults_control;
+mod faults_files;
+mod faults_lifecycle;
+mod faults_resources;
+mod faults_scan;
+mod faults_security;
+mod faults_status;
 mod finish;
+mod forking;
 mod groups;
 mod harness;
+mod init;
+mod keeper;
 mod letters;
 mod panics;
 mod parent;
@@ -42,3 +54,6 @@ mod restart;
 mod retire;
 mod status_files;
 mod stop;
+mod survives;
+mod tree_ends;
+mod upgrade;

@@ -1,16 +1,16 @@
 //! svtree as the first process of a container: it reaps what nobody else does, and its end is the container's.
 
-use crate::harness::{NOTING, SLEEPER, Tree, children, eventually, is_root, program, skip, within, zombies};
 use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::harness::{NOTING, SLEEPER, Tree, children, eventually, signal_pid, skip, within, zombies};
+use crate::init::unshare;
+use crate::keeper::{svscan, svscan_after};
 
 /// A tree whose svtree has pid 1, in a pid namespace of its own. Pids in its files are those of the namespace.
 fn as_pid_1() -> Option<Tree> {
-    program("unshare")?;
-    let unshare: &[&str] = if is_root() {
-        &["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
-    } else {
-        &["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child"]
-    };
+    let unshare = unshare()?;
     let tree = Tree::new().through(unshare.iter().copied());
     if tree.ran(unshare.iter().copied().chain(["true"])).code != Some(0) {
         skip("no pid namespaces here");
@@ -27,9 +27,10 @@ fn a_thousand_orphans_leave_no_zombie() {
     tree.service("web").run(run).moved_in();
     tree.start();
     eventually("all of them to be started", || tree.notes("web") == ["done"]);
-    let svtree = tree.pid_of_svtree();
-    within(Duration::from_secs(10), "only web to be left", || children(svtree).len() == 1);
-    assert_eq!(zombies(svtree), [0; 0]);
+    let keeper = tree.pid_of_svtree();
+    let svscan = svscan(keeper);
+    within(Duration::from_secs(10), "only web to be left", || children(svscan).len() == 1);
+    assert_eq!((zombies(svscan), children(keeper)), (vec![], vec![svscan]));
 }
 
 #[test]
@@ -56,4 +57,57 @@ fn it_works_as_anywhere_else() {
     tree.becomes("web", "down");
     tree.move_out("web");
     tree.goes("web");
+}
+
+#[test]
+fn svscan_killed_by_kill_is_back_and_holds_the_same_pids() {
+    let Some(tree) = as_pid_1() else { return };
+    let names: Vec<String> = (0..20).map(|number| format!("m{number}")).collect();
+    for name in &names {
+        tree.service(name).run(NOTING).moved_in();
+    }
+    tree.start();
+    eventually("all of them to run", || {
+        names.iter().all(|name| tree.notes(name).len() == 1 && tree.pid(name).is_some())
+    });
+    let pids: Vec<_> = names.iter().map(|name| tree.pid(name)).collect();
+    let keeper = tree.pid_of_svtree();
+    let mut dead = 0;
+    for _ in 0..3 {
+        dead = svscan_after(keeper, dead);
+        eventually("all to be supervised", || names.iter().all(|name| tree.called("svok", [name]).code == Some(0)));
+        signal_pid(dead, Signal::KILL);
+        eventually("a letter to be obeyed", || {
+            tree.letter("m0", "p");
+            tree.state("m0")["paused"] == true
+        });
+        tree.letter("m0", "c");
+        eventually("it to go on", || tree.state("m0")["paused"] == false);
+    }
+    assert_eq!(names.iter().map(|name| tree.pid(name)).collect::<Vec<_>>(), pids);
+    assert!(names.iter().all(|name| tree.notes(name).len() == 1));
+    assert_eq!(tree.stop().code(), Some(0));
+}
+
+#[test]
+fn a_stranger_is_reaped_and_what_is_left_at_the_end_gets_term_before_kill() {
+    let Some(tree) = as_pid_1() else { return };
+    let stranger = "#!/bin/sh\nsetsid sh -c 'trap \"echo term >> \\\"$SVTREE_IT/notes/stranger\\\"; exit\" TERM; \
+        echo up >> \"$SVTREE_IT/notes/stranger\"; while :; do sleep 0.1; done' &\nexec sleep 1000\n";
+    tree.service("web").toml("[stop]\nscope = \"main\"\n").run(stranger).moved_in();
+    tree.start();
+    eventually("the stranger", || tree.notes("stranger") == ["up"] && tree.pid("web").is_some());
+    assert_eq!(tree.stop().code(), Some(0));
+    assert_eq!(tree.notes("stranger"), ["up", "term"]);
+    eventually("nothing to be left", || tree.processes().is_empty());
+}
+
+#[test]
+fn the_container_ends_with_the_code_of_its_module() {
+    let Some(tree) = as_pid_1() else { return };
+    let tree = tree.options(["--log", "none", "--exit-with", "job"]);
+    tree.service("web").run(SLEEPER).moved_in();
+    tree.service("job").toml("[restart]\nwhen = \"never\"\n").run("#!/bin/sh\nexit 42\n").moved_in();
+    tree.start();
+    assert_eq!(tree.ended().code(), Some(42));
 }

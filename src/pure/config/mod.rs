@@ -10,7 +10,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-pub use self::policy::{FinishTimeout, Policy, Program, Restart, Rules, Scope, Stop, When};
+pub use self::policy::{FinishTimeout, Forking, Policy, Program, Restart, Rules, Scope, Stop, When};
 use super::exit::Signal;
 
 /// One mistake in a file, with the place where it stands.
@@ -94,6 +94,10 @@ const KEYS: &[Key] = &[
     }),
     key("", "nice", |policy, value| {
         policy.nice = Some(nice(value)?);
+        Ok(())
+    }),
+    key("", "forking", |policy, value| {
+        policy.forking = one_of(value, &[("follow", Forking::Follow), ("ignore", Forking::Ignore)])?;
         Ok(())
     }),
     key("restart", "when", |policy, value| {
@@ -358,6 +362,7 @@ mod tests {
             environment_dir = "env"
             umask = "027"
             nice = -5
+            forking = "ignore"
             [restart]
             when = "failure"
             delay = "500ms"
@@ -382,6 +387,7 @@ mod tests {
                 environment_dir: Some("env".into()),
                 umask: Some(0o027),
                 nice: Some(-5),
+                forking: Forking::Ignore,
                 exits_kept: 20,
                 restart: Restart {
                     when: When::Failure,

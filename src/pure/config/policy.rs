@@ -4,10 +4,13 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::pure::exit::Signal;
 
 /// What a module asks for, complete: every key has its value or its default.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Policy {
     /// What is executed.
     pub program: Program,
@@ -23,6 +26,8 @@ pub struct Policy {
     pub umask: Option<u32>,
     /// The priority, from -20 to 19; `None`: svtree's own.
     pub nice: Option<i32>,
+    /// Whether a program that puts itself in the background is followed there.
+    pub forking: Forking,
     /// How many exits are remembered.
     pub exits_kept: usize,
     /// When it is started again.
@@ -41,6 +46,7 @@ impl Default for Policy {
             environment_dir: None,
             umask: None,
             nice: None,
+            forking: Forking::Follow,
             exits_kept: 20,
             restart: Restart::default(),
             stop: Stop::default(),
@@ -49,7 +55,7 @@ impl Default for Policy {
 }
 
 /// What the machine goes by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rules {
     /// When it is started again.
     pub restart: Restart,
@@ -57,13 +63,16 @@ pub struct Rules {
     pub stop: Stop,
     /// How many exits are remembered.
     pub exits_kept: usize,
+    /// Whether a program that puts itself in the background is followed there; of the program that runs, so it holds from
+    /// a start on.
+    pub forking: Forking,
 }
 
 impl Policy {
     /// The part of it that the machine goes by.
     #[must_use]
     pub fn rules(&self) -> Rules {
-        Rules { restart: self.restart, stop: self.stop, exits_kept: self.exits_kept }
+        Rules { restart: self.restart, stop: self.stop, exits_kept: self.exits_kept, forking: self.forking }
     }
 
     /// Whether the rest of it, which holds from a start on, is the same.
@@ -78,6 +87,7 @@ impl Policy {
             environment_dir,
             umask,
             nice,
+            forking,
             exits_kept: _,
             restart: _,
             stop: _,
@@ -89,11 +99,21 @@ impl Policy {
             && *environment_dir == other.environment_dir
             && *umask == other.umask
             && *nice == other.nice
+            && *forking == other.forking
     }
 }
 
+/// What becomes of a module whose program exits with 0 untold and leaves a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Forking {
+    /// That process is its program from then on.
+    Follow,
+    /// Its exit is its exit.
+    Ignore,
+}
+
 /// What is executed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Program {
     /// `./run` of the service directory.
     Run,
@@ -102,7 +122,7 @@ pub enum Program {
 }
 
 /// When a program that exited is started again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum When {
     /// Always.
     Always,
@@ -113,7 +133,8 @@ pub enum When {
 }
 
 /// `[restart]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Restart {
     /// After which exits.
     pub when: When,
@@ -143,7 +164,7 @@ impl Default for Restart {
 }
 
 /// How much of a module a stop ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Scope {
     /// All that the module started.
     Tree,
@@ -152,7 +173,8 @@ pub enum Scope {
 }
 
 /// `[stop]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Stop {
     /// What `d` sends before CONT.
     pub signal: Signal,
@@ -165,7 +187,7 @@ pub struct Stop {
 }
 
 /// After which a `finish` is killed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FinishTimeout {
     /// As long as a program has to end.
     AsStop,

@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
-use super::{Action, Machine, Phase};
+use super::{Action, Machine, Phase, Verdict};
 use crate::pure::command::Command;
+use crate::pure::config::Scope;
 use crate::pure::exit::{Pid, Signal};
 use crate::pure::status::Want;
 use crate::pure::time::Stamp;
@@ -29,30 +30,39 @@ impl Machine {
 
     fn want_running(&mut self, now: Stamp, want: Want, actions: &mut Vec<Action>) {
         self.want = want;
+        self.ending = false;
         match self.phase {
             Phase::Down | Phase::Failed | Phase::Waiting { .. } => {
                 self.history.forgive();
                 self.start(now, actions);
             }
             // The stop goes on; `u` wants it started after that, `o` wants no more than what runs.
-            Phase::Stopping { .. } | Phase::Sweeping { .. } => self.asked = want == Want::Up,
+            Phase::Stopping { .. } | Phase::Sweeping { pid: Some(_), .. } => self.asked = want == Want::Up,
+            Phase::Sweeping { pid: None, .. } => self.asked = true,
             Phase::StartingFinish | Phase::Finishing { .. } => self.asked = true,
-            Phase::Up { .. } | Phase::Starting | Phase::Gone => {}
+            Phase::Up { .. } | Phase::Starting | Phase::Looking { .. } | Phase::Gone => {}
         }
     }
 
     fn down(&mut self, now: Stamp, timeout: Option<Duration>, actions: &mut Vec<Action>) {
         self.want = Want::Down;
         self.asked = false;
+        self.ending = true;
         match self.phase {
-            Phase::Down => {}
-            Phase::Failed | Phase::Waiting { .. } => {
-                self.phase = Phase::Down;
+            Phase::Down | Phase::Failed | Phase::Waiting { .. } => {
                 self.reason = None;
+                self.verdict = Verdict::Rest;
+                return self.wait_or_rest(now, actions);
             }
             Phase::Up { .. } | Phase::Stopping { killed: false, .. } => self.stop(now, timeout, actions),
+            // What it left elsewhere is not to stay either.
+            Phase::Sweeping { pid, finish, kill_at, whole: false } if self.stop.scope == Scope::Tree => {
+                let kill_at = kill_at.or_else(|| timeout.map(|timeout| now.moment.plus(timeout)));
+                self.phase = Phase::Sweeping { pid, finish, kill_at, whole: true };
+                actions.push(Action::Sweep { leader: pid, signal: self.stop.signal, whole: true });
+            }
             Phase::Stopping { .. } | Phase::Sweeping { .. } | Phase::Finishing { .. } => {}
-            Phase::Starting | Phase::StartingFinish | Phase::Gone => {}
+            Phase::Starting | Phase::StartingFinish | Phase::Looking { .. } | Phase::Gone => {}
         }
         self.leave_if_idle();
     }
@@ -63,7 +73,7 @@ impl Machine {
             Phase::Up { pid, paused } => (pid, paused, timeout.map(|timeout| now.moment.plus(timeout))),
             Phase::Stopping { pid, paused, kill_at, .. } => (pid, paused, kill_at),
             Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Starting | Phase::Sweeping { .. } => return,
-            Phase::StartingFinish | Phase::Finishing { .. } | Phase::Gone => return,
+            Phase::StartingFinish | Phase::Finishing { .. } | Phase::Looking { .. } | Phase::Gone => return,
         };
         actions.push(Action::Control(Command::Down, pid));
         self.phase = Phase::Stopping { pid, paused, kill_at, killed: false };
@@ -76,7 +86,7 @@ impl Machine {
             // The program that it was asked about has ended meanwhile.
             Phase::Up { .. } | Phase::Stopping { .. } | Phase::Sweeping { .. } | Phase::Finishing { .. } => return,
             Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Starting => return,
-            Phase::StartingFinish | Phase::Gone => return,
+            Phase::StartingFinish | Phase::Looking { .. } | Phase::Gone => return,
         };
         match command {
             Command::Signal(_) if done => {}
@@ -102,38 +112,48 @@ impl Machine {
     }
 
     fn signal(&mut self, signal: Signal, actions: &mut Vec<Action>) {
+        let ends = [Signal::TERM, Signal::KILL, Signal::INT, Signal::QUIT, self.stop.signal];
         match &self.phase {
             Phase::Up { pid, .. } | Phase::Stopping { pid, .. } => {
+                self.told |= ends.contains(&signal);
                 actions.push(Action::Control(Command::Signal(signal), *pid));
             }
             // The program is gone: KILL is for what it left.
-            Phase::Sweeping { pid, .. } if signal == Signal::KILL => actions.push(Action::Sweep(*pid, signal)),
+            Phase::Sweeping { pid, whole, .. } if signal == Signal::KILL => {
+                actions.push(Action::Sweep { leader: *pid, signal, whole: *whole });
+            }
             // As in runit and s6, a `finish` that hangs can be ended; pausing is of programs.
             Phase::Finishing { pid, .. } if signal != Signal::STOP => actions.push(Action::Signal(*pid, signal)),
-            Phase::Sweeping { .. } | Phase::Finishing { .. } | Phase::StartingFinish => {}
+            Phase::Sweeping { .. } | Phase::Finishing { .. } | Phase::StartingFinish | Phase::Looking { .. } => {}
             Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Starting | Phase::Gone => {}
         }
     }
 
     pub(super) fn retire(&mut self, now: Stamp, within: Option<Duration>, actions: &mut Vec<Action>) {
         self.leaving = true;
-        let capped = |own: Option<Duration>| match (own, within) {
-            (Some(own), Some(cap)) => Some(own.min(cap)),
-            (own, cap) => own.or(cap),
-        };
-        let timeout = capped(self.stop.timeout);
+        self.within = [self.within, within].into_iter().flatten().min();
+        let timeout = self.capped(self.stop.timeout);
+        let finish_limit = self.capped(self.stop.finish_limit());
         self.down(now, timeout, actions);
         let (kill_at, timeout) = match &mut self.phase {
             Phase::Stopping { kill_at, killed: false, .. } | Phase::Sweeping { kill_at, .. } => (kill_at, timeout),
-            Phase::Finishing { kill_at, .. } => (kill_at, capped(self.stop.finish_limit())),
+            Phase::Finishing { kill_at, .. } => (kill_at, finish_limit),
             Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Starting | Phase::Up { .. } => return,
-            Phase::Stopping { .. } | Phase::StartingFinish | Phase::Gone => return,
+            Phase::Stopping { .. } | Phase::StartingFinish | Phase::Looking { .. } | Phase::Gone => return,
         };
         // One that was being stopped without a limit has the limit of now.
         let limit = if kill_at.is_none() { timeout } else { within };
         if let Some(limit) = limit {
             let capped = now.moment.plus(limit);
             *kill_at = Some(kill_at.map_or(capped, |at| at.min(capped)));
+        }
+    }
+
+    /// A time limit, or the one that the end of the tree sets if that is shorter.
+    pub(super) fn capped(&self, own: Option<Duration>) -> Option<Duration> {
+        match (own, self.within) {
+            (Some(own), Some(cap)) => Some(own.min(cap)),
+            (own, cap) => own.or(cap),
         }
     }
 
@@ -146,7 +166,7 @@ impl Machine {
                 self.phase = Phase::Gone;
             }
             Phase::Starting | Phase::Up { .. } | Phase::Stopping { .. } | Phase::Sweeping { .. } => {}
-            Phase::StartingFinish | Phase::Finishing { .. } | Phase::Gone => {}
+            Phase::StartingFinish | Phase::Finishing { .. } | Phase::Looking { .. } | Phase::Gone => {}
         }
     }
 }

@@ -5,11 +5,14 @@
 use std::time::Duration;
 
 use super::{Action, Ended, Machine, NotStarted, Phase, Verdict};
-use crate::pure::config::{Scope, When};
+use crate::pure::config::{Forking, Scope, When};
 use crate::pure::exit::{Exit, How, Pid, Signal};
 use crate::pure::restart::Next;
 use crate::pure::status::Want;
 use crate::pure::time::Stamp;
+
+/// A program that puts itself in the background does so within this time.
+const SOON: Duration = Duration::from_secs(60);
 
 /// A program that could not be started is tried again after no less than this.
 const SHORTEST_AFTER_FAILURE: Duration = Duration::from_millis(100);
@@ -29,11 +32,15 @@ impl Machine {
         self.since = now;
         self.starts += 1;
         self.adopted = false;
+        self.followed = false;
+        self.told = false;
+        self.ending = false;
+        self.cleared = false;
         self.changed = false;
         self.reason = None;
     }
 
-    pub(super) fn spawn_failed(&mut self, now: Stamp, failure: NotStarted) {
+    pub(super) fn spawn_failed(&mut self, now: Stamp, failure: NotStarted, actions: &mut Vec<Action>) {
         if self.dead.is_some() {
             self.since = now;
         }
@@ -47,21 +54,40 @@ impl Machine {
             *at = (*at).max(now.moment.plus(SHORTEST_AFTER_FAILURE));
         }
         self.reason = Some(failure.why);
-        self.wait_or_rest(now);
+        self.wait_or_rest(now, actions);
+    }
+
+    /// A program that put itself in the background: the process that it left is the program, if it exited with 0 untold,
+    /// and did so soon after its start, as a daemon does, or left one that runs what it ran, as one does that replaces
+    /// itself. An unknown end was such a one if what is left has made a session of its own.
+    fn follows(&self, now: Stamp, ended: &Ended) -> Option<Pid> {
+        let heir = ended.left.heir.filter(|_| self.forking == Forking::Follow && !self.told)?;
+        let untold = ended.how.success() || (ended.how == How::Unknown && heir.detached);
+        let soon = self.history.last_start.is_some_and(|start| now.moment.since(start) <= SOON);
+        (untold && (soon || heir.same_executable)).then_some(heir.pid)
     }
 
     pub(super) fn exited(&mut self, now: Stamp, ended: Ended, actions: &mut Vec<Action>) {
         let (kill_at, killed, stopping) = match self.phase {
             Phase::Up { pid, .. } if pid == ended.pid => {
+                if let Some(heir) = self.follows(now, &ended) {
+                    self.phase = Phase::Up { pid: heir, paused: false };
+                    self.since = now;
+                    self.followed = true;
+                    self.dead = Some(ended.pid);
+                    actions.push(Action::Follow(heir));
+                    return;
+                }
                 (self.stop.timeout.map(|timeout| now.moment.plus(timeout)), false, false)
             }
             Phase::Stopping { pid, kill_at, killed, .. } if pid == ended.pid => (kill_at, killed, true),
             Phase::Finishing { pid, .. } if pid == ended.pid => {
                 self.dead = Some(ended.pid);
-                if ended.remains && self.stop.scope == Scope::Tree {
+                if ended.left.session && self.stop.scope == Scope::Tree {
                     // A `finish` has nothing to leave.
-                    actions.push(Action::Sweep(ended.pid, Signal::KILL));
-                    self.phase = Phase::Sweeping { pid, finish: None, kill_at: None };
+                    let leader = Some(pid);
+                    actions.push(Action::Sweep { leader, signal: Signal::KILL, whole: false });
+                    self.phase = Phase::Sweeping { pid: leader, finish: None, kill_at: None, whole: false };
                 } else {
                     self.settle(now, actions);
                 }
@@ -70,7 +96,7 @@ impl Machine {
             // Not a process of this machine.
             Phase::Up { .. } | Phase::Stopping { .. } | Phase::Finishing { .. } | Phase::Sweeping { .. } => return,
             Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Starting => return,
-            Phase::StartingFinish | Phase::Gone => return,
+            Phase::StartingFinish | Phase::Looking { .. } | Phase::Gone => return,
         };
         let exit = Exit { at: now.wall, pid: ended.pid, how: ended.how, uptime: now.moment.since(self.since.moment) };
         // A predecessor that died while it swept up had counted this one.
@@ -80,6 +106,7 @@ impl Machine {
             self.exits_total += 1;
         }
         self.adopted = false;
+        self.told = false;
         self.dead = Some(ended.pid);
         self.verdict = match self.want {
             Want::Up if !stopping => {
@@ -97,20 +124,43 @@ impl Machine {
                 Verdict::Rest
             }
         };
-        if ended.remains && self.stop.scope == Scope::Tree {
+        // Before a restart only what is in its session is in the way: a login, an agent, a multiplexer lives on.
+        let sweeps = match (self.stop.scope, self.forking) {
+            (Scope::Main, _) => false,
+            (Scope::Tree, _) if stopping => ended.left.any,
+            (Scope::Tree, Forking::Follow) => ended.left.session,
+            (Scope::Tree, Forking::Ignore) => false,
+        };
+        self.cleared = stopping && !ended.left.any;
+        if sweeps {
             let signal = if killed { Signal::KILL } else { self.stop.signal };
             let kill_at = if killed { None } else { kill_at };
-            actions.push(Action::Sweep(ended.pid, signal));
+            let leader = Some(ended.pid);
+            actions.push(Action::Sweep { leader, signal, whole: stopping });
             let finish = ended.finish.then_some(ended.how);
-            self.phase = Phase::Sweeping { pid: ended.pid, finish, kill_at };
+            self.phase = Phase::Sweeping { pid: leader, finish, kill_at, whole: stopping };
         } else {
             self.after_program(now, ended.finish.then_some(ended.how), actions);
         }
     }
 
     pub(super) fn swept(&mut self, now: Stamp, actions: &mut Vec<Action>) {
-        if let Phase::Sweeping { finish, .. } = self.phase {
+        if let Phase::Sweeping { finish, whole, .. } = self.phase {
+            self.cleared = whole;
             self.after_program(now, finish, actions);
+        }
+    }
+
+    /// The answer to `Look`.
+    pub(super) fn left_is_known(&mut self, any: bool, actions: &mut Vec<Action>) {
+        let Phase::Looking { kill_at } = self.phase else { return };
+        if any {
+            actions.push(Action::Sweep { leader: None, signal: self.stop.signal, whole: true });
+            self.phase = Phase::Sweeping { pid: None, finish: None, kill_at, whole: true };
+        } else {
+            self.cleared = true;
+            self.phase = Phase::Down;
+            self.leave_if_idle();
         }
     }
 
@@ -126,7 +176,10 @@ impl Machine {
 
     pub(super) fn finish_spawned(&mut self, now: Stamp, pid: Pid) {
         self.since = now;
-        self.phase = Phase::Finishing { pid, kill_at: self.stop.finish_limit().map(|limit| now.moment.plus(limit)) };
+        // A `finish` may start something, too.
+        self.cleared = false;
+        let limit = self.capped(self.stop.finish_limit());
+        self.phase = Phase::Finishing { pid, kill_at: limit.map(|limit| now.moment.plus(limit)) };
     }
 
     pub(super) fn finish_failed(&mut self, now: Stamp, why: String, actions: &mut Vec<Action>) {
@@ -147,13 +200,23 @@ impl Machine {
                 return self.start(now, actions);
             }
         }
-        self.since = now;
-        self.wait_or_rest(now);
+        if self.dead.is_some() {
+            self.since = now;
+        }
+        self.wait_or_rest(now, actions);
     }
 
-    /// Nothing runs and nothing is started now.
-    pub(super) fn wait_or_rest(&mut self, now: Stamp) {
+    /// Nothing runs and nothing is started now. On `d`, retire and shutdown nothing that the module started is alive when
+    /// it counts as down.
+    pub(super) fn wait_or_rest(&mut self, now: Stamp, actions: &mut Vec<Action>) {
         self.asked = false;
+        if self.ending && !self.cleared && self.stop.scope == Scope::Tree {
+            self.verdict = Verdict::Rest;
+            let timeout = self.capped(self.stop.timeout);
+            self.phase = Phase::Looking { kill_at: timeout.map(|timeout| now.moment.plus(timeout)) };
+            actions.push(Action::Look);
+            return;
+        }
         self.phase = match std::mem::replace(&mut self.verdict, Verdict::Rest) {
             Verdict::GiveUp(why) if self.want != Want::Down => {
                 self.reason = Some(why);

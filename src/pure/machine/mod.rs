@@ -4,7 +4,7 @@
 //! and what came of them comes back as `Event`s. The life of a module's program:
 //!
 //! ```text
-//!   Down, Failed, Waiting --> Starting --> Up --> (Stopping) --> (Sweeping) --> (Finishing) --> Down, Failed, Waiting
+//!   Down, Failed, Waiting --> Starting --> Up --> (Stopping) --> (Sweeping) --> (Finishing) --> (Looking) --> Down, Failed, Waiting
 //! ```
 //!
 //! A pid lives inside the phases that have one. A program that ended stays unreaped, so that its pid cannot be
@@ -19,8 +19,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use self::shown::Visible;
-pub use self::terms::{Action, Configured, Ended, Event, NotStarted, Phase, Taken};
-use super::config::{Restart, Rules, Stop};
+pub use self::terms::{Action, Configured, Ended, Event, Heir, Left, NotStarted, Phase, Stopping, Taken};
+use super::config::{Forking, Restart, Rules, Stop};
 use super::exit::{Exit, Pid, Signal};
 use super::restart::History;
 use super::status::{Running, Want};
@@ -56,9 +56,22 @@ pub struct Machine {
     changed: bool,
     enabled: bool,
     adopted: bool,
+    /// The program is a process that another one left.
+    followed: bool,
+    /// The program was sent something that ends programs.
+    told: bool,
+    /// `d`, or the parent, was the last to say what is wanted: nothing that the module started is to stay.
+    ending: bool,
+    /// Since that was looked for last, nothing was started.
+    cleared: bool,
+    /// The longest that a stop may take.
+    within: Option<Duration>,
+    /// How far a predecessor's stop had come.
+    stopping: Option<Stopping>,
     restart: Restart,
     stop: Stop,
     exits_kept: usize,
+    forking: Forking,
     since: Stamp,
     history: History,
     /// The last start but one, for a start that is deferred.
@@ -91,9 +104,16 @@ impl Machine {
             changed: false,
             enabled,
             adopted: false,
+            followed: false,
+            told: false,
+            ending: false,
+            cleared: false,
+            within: None,
+            stopping: None,
             restart: rules.restart,
             stop: rules.stop,
             exits_kept: rules.exits_kept,
+            forking: rules.forking,
             since: now,
             history: History::default(),
             start_before: None,
@@ -118,6 +138,12 @@ impl Machine {
         self.exits_total = taken.exits_total;
         self.starts = taken.restarts + u64::from(self.history.last_start.is_some());
         self.reason = taken.reason;
+        self.followed = taken.followed;
+        self.told = taken.told;
+        self.ending = taken.ending;
+        self.asked = taken.asked;
+        self.leaving = taken.leaving;
+        self.stopping = taken.stopping;
         if taken.failed {
             self.phase = Phase::Failed;
         } else if let Some(until) = taken.until {
@@ -125,9 +151,14 @@ impl Machine {
         }
     }
 
-    /// The rules as they hold from now on.
+    /// The rules as they hold from a start on.
     pub fn adjust(&mut self, rules: Rules) {
-        let Rules { restart, stop, exits_kept } = rules;
+        self.adjust_at_once(rules);
+        self.forking = rules.forking;
+    }
+
+    fn adjust_at_once(&mut self, rules: Rules) {
+        let Rules { restart, stop, exits_kept, forking: _ } = rules;
         self.restart = restart;
         self.stop = stop;
         self.exits_kept = exits_kept;
@@ -151,21 +182,31 @@ impl Machine {
             }
             Event::Lost(ended) => {
                 self.adopted = true;
-                self.phase = Phase::Up { pid: ended.pid, paused: false };
+                let pid = ended.pid;
+                self.phase = match self.stopping.take() {
+                    Some(Stopping { kill_at, killed }) => Phase::Stopping { pid, paused: false, kill_at, killed },
+                    // What it left was being ended.
+                    None if self.ending => {
+                        let kill_at = self.stop.timeout.map(|timeout| now.moment.plus(timeout));
+                        Phase::Stopping { pid, paused: false, kill_at, killed: false }
+                    }
+                    None => Phase::Up { pid, paused: false },
+                };
                 self.exited(now, ended, &mut actions);
             }
             Event::Command(command) => self.command(now, command, &mut actions),
             Event::Spawned(pid) => self.spawned(now, pid),
-            Event::SpawnFailed(failure) => self.spawn_failed(now, failure),
+            Event::SpawnFailed(failure) => self.spawn_failed(now, failure, &mut actions),
             Event::Deferred(until) => {
                 self.history.last_start = self.start_before;
                 self.verdict = Verdict::Start(until);
-                self.wait_or_rest(now);
+                self.wait_or_rest(now, &mut actions);
             }
             Event::FinishSpawned(pid) => self.finish_spawned(now, pid),
             Event::FinishFailed(why) => self.finish_failed(now, why, &mut actions),
             Event::Exited(ended) => self.exited(now, ended, &mut actions),
             Event::Swept => self.swept(now, &mut actions),
+            Event::Left(any) => self.left_is_known(any, &mut actions),
             Event::Controlled { command, pid, done } => self.controlled(command, pid, done, &mut actions),
             Event::Configured(configured) => self.configured(now, configured),
             Event::Retire(within) => self.retire(now, within, &mut actions),
@@ -196,7 +237,7 @@ impl Machine {
             Phase::Stopping { kill_at, .. } | Phase::Sweeping { kill_at, .. } | Phase::Finishing { kill_at, .. } => {
                 kill_at
             }
-            Phase::Down | Phase::Failed | Phase::Starting | Phase::Up { .. } => None,
+            Phase::Down | Phase::Failed | Phase::Starting | Phase::Up { .. } | Phase::Looking { .. } => None,
             Phase::StartingFinish | Phase::Gone => None,
         };
         [phase, self.republish_at].into_iter().flatten().min()
@@ -241,7 +282,23 @@ impl Machine {
             Verdict::Start(_) => "start",
             Verdict::GiveUp(_) => "give up",
         };
-        format!("leaving {}, asked {}, verdict {verdict}", self.leaving, self.asked)
+        let word = [("leaving", self.leaving), ("asked", self.asked), ("told", self.told), ("ending", self.ending)];
+        let more = [("cleared", self.cleared), ("followed", self.followed), ("capped", self.within.is_some())];
+        let said: Vec<&str> = word.into_iter().chain(more).filter(|(_, is)| *is).map(|(word, _)| word).collect();
+        format!("{}, verdict {verdict}", said.join(" "))
+    }
+
+    /// Whether its program is a process that another one left.
+    #[must_use]
+    pub fn followed(&self) -> bool {
+        self.followed
+    }
+
+    /// What a successor has to know beyond what anybody may see: whether the program was told to end, whether `d` was the
+    /// last word, whether a start was asked for, whether it is to leave.
+    #[must_use]
+    pub fn mind(&self) -> [bool; 4] {
+        [self.told, self.ending, self.asked, self.leaving]
     }
 
     /// When the pid changed last.
@@ -259,7 +316,7 @@ impl Machine {
         match self.phase {
             Phase::Waiting { until } if until > now.moment && until <= longest => {}
             Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Starting => self.start(now, actions),
-            Phase::Up { .. } | Phase::Stopping { .. } | Phase::Sweeping { .. } => {}
+            Phase::Up { .. } | Phase::Stopping { .. } | Phase::Looking { .. } | Phase::Sweeping { .. } => {}
             Phase::StartingFinish | Phase::Finishing { .. } | Phase::Gone => {}
         }
     }
@@ -268,9 +325,15 @@ impl Machine {
         self.adopted = true;
         self.phase = Phase::Up { pid, paused };
         self.reason = None;
-        if self.want == Want::Down {
-            // The predecessor died while it stopped it: the stop begins again.
-            self.stop(now, self.stop.timeout, actions);
+        match self.stopping.take() {
+            // Recorded once it was told to end: the stop goes on.
+            Some(Stopping { kill_at, killed }) => {
+                let longest = self.stop.timeout.map(|timeout| now.moment.plus(timeout));
+                let kill_at = if killed { None } else { [kill_at, longest].into_iter().flatten().min() };
+                self.phase = Phase::Stopping { pid, paused, kill_at, killed };
+            }
+            None if self.want == Want::Down => self.stop(now, self.stop.timeout, actions),
+            None => {}
         }
     }
 
@@ -279,7 +342,7 @@ impl Machine {
         self.mistake = configured.mistake;
         self.changed = configured.changed && self.status().running == Running::Program;
         if let Some(rules) = configured.at_once {
-            self.adjust(rules);
+            self.adjust_at_once(rules);
         }
         if let (Phase::Waiting { until }, Some(start)) = (&mut self.phase, self.history.last_start) {
             // Somebody mended something: a pause that had grown is not waited out.
@@ -299,23 +362,23 @@ impl Machine {
                 *killed = true;
                 actions.push(Action::Signal(*pid, Signal::KILL));
             }
-            Phase::Sweeping { pid, kill_at, .. } if due(*kill_at) => {
+            Phase::Sweeping { pid, kill_at, whole, .. } if due(*kill_at) => {
                 *kill_at = None;
-                actions.push(Action::Sweep(*pid, Signal::KILL));
+                actions.push(Action::Sweep { leader: *pid, signal: Signal::KILL, whole: *whole });
             }
             Phase::Finishing { pid, kill_at } if due(*kill_at) => {
                 *kill_at = None;
                 actions.push(Action::Signal(*pid, Signal::KILL));
             }
             Phase::Waiting { .. } | Phase::Stopping { .. } | Phase::Sweeping { .. } | Phase::Finishing { .. } => {}
-            Phase::Down | Phase::Failed | Phase::Starting | Phase::Up { .. } => {}
+            Phase::Down | Phase::Failed | Phase::Starting | Phase::Up { .. } | Phase::Looking { .. } => {}
             Phase::StartingFinish | Phase::Gone => {}
         }
     }
 
     /// Once the phase stands: the records first, then the dead, then the end.
     fn conclude(&mut self, actions: &mut Vec<Action>) {
-        if matches!(self.phase, Phase::Starting | Phase::StartingFinish) {
+        if matches!(self.phase, Phase::Starting | Phase::StartingFinish | Phase::Looking { .. }) {
             return;
         }
         let visible = self.visible();

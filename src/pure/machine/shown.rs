@@ -20,6 +20,7 @@ pub(super) struct Visible {
     changed: bool,
     enabled: bool,
     adopted: bool,
+    followed: bool,
 }
 
 impl Machine {
@@ -28,16 +29,18 @@ impl Machine {
     pub fn status(&self) -> Status {
         let (pid, running, paused) = match self.phase {
             Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Gone => (None, Running::Nothing, false),
+            Phase::Looking { .. } => (None, Running::Nothing, false),
             // Not visible between two turns of the loop: the dead program's record stands until it is replaced.
             Phase::Starting | Phase::StartingFinish => (self.dead, Running::Program, false),
             Phase::Up { pid, paused } | Phase::Stopping { pid, paused, .. } => (Some(pid), Running::Program, paused),
-            Phase::Sweeping { pid, .. } => (Some(pid), Running::Program, false),
+            Phase::Sweeping { pid: Some(pid), .. } => (Some(pid), Running::Program, false),
+            Phase::Sweeping { pid: None, .. } => (None, Running::Nothing, false),
             Phase::Finishing { pid, .. } => (Some(pid), Running::Finish, false),
         };
         let term_sent = match self.phase {
             Phase::Stopping { .. } | Phase::Sweeping { .. } => true,
             Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Starting | Phase::Up { .. } => false,
-            Phase::StartingFinish | Phase::Finishing { .. } | Phase::Gone => false,
+            Phase::StartingFinish | Phase::Finishing { .. } | Phase::Looking { .. } | Phase::Gone => false,
         };
         Status { since: self.since.wall, pid, running, paused, want: self.want, alarms: self.alarms, term_sent }
     }
@@ -51,7 +54,7 @@ impl Machine {
             Phase::Waiting { .. } => StateName::Waiting,
             Phase::Starting => StateName::Starting,
             Phase::Up { .. } => StateName::Up,
-            Phase::Stopping { .. } | Phase::Sweeping { .. } => StateName::Stopping,
+            Phase::Stopping { .. } | Phase::Looking { .. } | Phase::Sweeping { .. } => StateName::Stopping,
             Phase::StartingFinish | Phase::Finishing { .. } => StateName::Finishing,
         }
     }
@@ -74,11 +77,13 @@ impl Machine {
             alarms: self.alarms,
             changed: self.changed,
             adopted: self.adopted,
+            followed: self.followed && status.running == Running::Program,
             restarts: self.starts.saturating_sub(1),
             next_start: match self.phase {
                 Phase::Waiting { until } => Some(wall_of(until, now).rfc3339()),
                 Phase::Down | Phase::Failed | Phase::Starting | Phase::Up { .. } | Phase::Stopping { .. } => None,
-                Phase::Sweeping { .. } | Phase::StartingFinish | Phase::Finishing { .. } | Phase::Gone => None,
+                Phase::Sweeping { .. } | Phase::Looking { .. } | Phase::StartingFinish => None,
+                Phase::Finishing { .. } | Phase::Gone => None,
             },
             reason: self.reason.as_ref().or(self.mistake.as_ref()).cloned(),
             exits: self.exits.iter().map(ExitEntry::new).collect(),
@@ -95,7 +100,8 @@ impl Machine {
             until: match self.phase {
                 Phase::Waiting { until } => Some(until),
                 Phase::Down | Phase::Failed | Phase::Starting | Phase::Up { .. } | Phase::Stopping { .. } => None,
-                Phase::Sweeping { .. } | Phase::StartingFinish | Phase::Finishing { .. } | Phase::Gone => None,
+                Phase::Sweeping { .. } | Phase::Looking { .. } | Phase::StartingFinish => None,
+                Phase::Finishing { .. } | Phase::Gone => None,
             },
             reason: self.reason.as_ref().or(self.mistake.as_ref()).cloned(),
             exits_total: self.exits_total,
@@ -103,6 +109,7 @@ impl Machine {
             changed: self.changed,
             enabled: self.enabled,
             adopted: self.adopted,
+            followed: self.followed,
         }
     }
 }

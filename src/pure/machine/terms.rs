@@ -44,14 +44,21 @@ pub enum Phase {
         /// Whether KILL was sent.
         killed: bool,
     },
-    /// The program has ended, unreaped, and something that it started still runs.
+    /// Whether something that the module started still runs is being asked; the answer comes at once.
+    Looking {
+        /// When KILL follows, if there is something.
+        kill_at: Option<Moment>,
+    },
+    /// Something that the module started still runs, and is to end.
     Sweeping {
-        /// The program, or the `finish`, that ended.
-        pid: Pid,
+        /// The program, or the `finish`, that ended and is not reaped; `None` when it was long ago.
+        pid: Option<Pid>,
         /// How the program ended, if a `finish` follows.
         finish: Option<How>,
         /// When KILL follows.
         kill_at: Option<Moment>,
+        /// All of it; else only what is in the session of the one that ended.
+        whole: bool,
     },
     /// `finish` is being spawned; the answer comes at once.
     StartingFinish,
@@ -96,8 +103,10 @@ pub enum Event {
     FinishFailed(String),
     /// This process has ended; it is not reaped yet.
     Exited(Ended),
-    /// Nothing of the program that ended runs any more.
+    /// Nothing of what was to be swept up runs any more.
     Swept,
+    /// Whether something that the module started runs.
+    Left(bool),
     /// The answer of `control/LETTER`.
     Controlled {
         /// What was commanded.
@@ -137,10 +146,32 @@ pub struct Ended {
     pub pid: Pid,
     /// How.
     pub how: How,
-    /// Whether something that it started still runs.
-    pub remains: bool,
+    /// What it left.
+    pub left: Left,
     /// Whether the module has a `finish`.
     pub finish: bool,
+}
+
+/// What a process left when it ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Something in its session or group runs.
+    pub session: bool,
+    /// Something that the module started runs.
+    pub any: bool,
+    /// The process that the rest of it descends from, or the oldest.
+    pub heir: Option<Heir>,
+}
+
+/// A process that may be the module's program from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heir {
+    /// Which.
+    pub pid: Pid,
+    /// Whether it runs the executable that the program ran.
+    pub same_executable: bool,
+    /// Whether it has left the program's session, as a daemon does.
+    pub detached: bool,
 }
 
 /// A configuration that was read.
@@ -168,8 +199,19 @@ pub enum Action {
     Control(Command, Pid),
     /// Send a signal to a process that was not reaped.
     Signal(Pid, Signal),
-    /// Send a signal, then CONT, to all that this ended program left; `Swept` follows once nothing is left.
-    Sweep(Pid, Signal),
+    /// From now on this process, which the program left, is the program.
+    Follow(Pid),
+    /// Ask whether something that the module started runs; answered by `Left`.
+    Look,
+    /// Send a signal, then CONT, to what was left; `Swept` follows once nothing is left.
+    Sweep {
+        /// The process that ended and is not reaped, if it is known.
+        leader: Option<Pid>,
+        /// What is sent.
+        signal: Signal,
+        /// To all that the module started; else only to what is in the session of the one that ended.
+        whole: bool,
+    },
     /// Replace the records.
     Publish,
     /// Collect the process that ended.
@@ -203,4 +245,25 @@ pub struct Taken {
     pub exits_total: u64,
     /// Starts after the first.
     pub restarts: u64,
+    /// Whether its program had put itself in the background.
+    pub followed: bool,
+    /// Whether its program had been told to end.
+    pub told: bool,
+    /// Whether `d` or the end of the tree had been the last word.
+    pub ending: bool,
+    /// Whether it was to be started again once it had stopped.
+    pub asked: bool,
+    /// Whether it was to leave once nothing ran.
+    pub leaving: bool,
+    /// How far the stop had come.
+    pub stopping: Option<Stopping>,
+}
+
+/// How far a stop has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopping {
+    /// When KILL follows.
+    pub kill_at: Option<Moment>,
+    /// Whether KILL was sent.
+    pub killed: bool,
 }

@@ -4,7 +4,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -27,6 +27,9 @@ pub(super) const LOCK_PATIENCE: Duration = Duration::from_millis(200);
 
 /// How a directory is opened that files are to be made in.
 pub(super) const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::RDONLY).union(OFlags::CLOEXEC);
+
+/// A file that is to replace another has this behind the name of that one until it does.
+pub(super) const NEW: &str = ".new";
 
 /// Makes `root/group/module`, each 0755 whatever the umask; replaces what is no directory.
 pub(super) fn make_directories(root: &Path, name: &ModuleName) -> io::Result<()> {
@@ -104,6 +107,32 @@ fn is_at(at: BorrowedFd<'_>, name: &Path, file: &Stat) -> bool {
 /// Whether a name is still that of an open file.
 pub(super) fn stands(at: BorrowedFd<'_>, name: &Path, file: BorrowedFd<'_>) -> bool {
     fstat(file).is_ok_and(|file| is_at(at, name, &file))
+}
+
+/// What a regular file says, of at most so many bytes; anything else that stands there, and a longer one, is
+/// [`io::ErrorKind::InvalidData`].
+pub(super) fn read(at: BorrowedFd<'_>, name: &Path, most: usize) -> io::Result<Vec<u8>> {
+    let invalid = || io::Error::from(io::ErrorKind::InvalidData);
+    // What is no file must not even be opened: a FIFO waits, and a device may act on it.
+    let stat = statat(at, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(invalid());
+    }
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = openat(at, name, flags, Mode::empty())?;
+    let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
+    let mut bytes = Vec::with_capacity(usize::try_from(stat.st_size).unwrap_or(0).min(most) + 1);
+    fs::File::from(file).take(limit).read_to_end(&mut bytes)?;
+    if bytes.len() > most { Err(invalid()) } else { Ok(bytes) }
+}
+
+/// Whether a file is there and says what it should. What cannot be read now, as without descriptors, counts as in order:
+/// it could not be put right either.
+pub(super) fn says(at: BorrowedFd<'_>, name: &Path, most: usize, expected: impl FnOnce(&[u8]) -> bool) -> bool {
+    match read(at, name, most) {
+        Ok(bytes) => expected(&bytes),
+        Err(error) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData),
+    }
 }
 
 /// Who holds a `flock` on a file, as `/proc/locks` tells.
@@ -208,7 +237,7 @@ fn with_suffix(name: &Path, suffix: &str) -> PathBuf {
 /// Replaces a file in one rename, so that no reader ever sees half of it.
 pub(super) fn replace(at: BorrowedFd<'_>, name: &Path, bytes: &[u8]) -> io::Result<()> {
     let mode = Mode::from_raw_mode(0o644);
-    let new = with_suffix(name, ".new");
+    let new = with_suffix(name, NEW);
     // Made anew: what stands there may be a link, or a FIFO that somebody reads.
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let file = match openat(at, &new, flags, mode) {

@@ -3,21 +3,26 @@
 //! The lock, the FIFOs and their links, the records, each replaced in one rename. The only place that knows these
 //! names. Must never decide, and never retry but for the lock.
 
+mod damage;
 mod files;
+mod handed;
 mod root;
 mod view;
 
-use std::fs;
+use std::hash::{DefaultHasher, Hasher};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, fchmod, fstat, openat, renameat, statat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fchmod, fstat, openat, renameat, unlinkat};
 use rustix::io::Errno;
 
+pub use self::damage::{Damage, Homes, Part};
 use self::files::{DIRECTORY, LOCK_PATIENCE, discard, fifo, lock, make_directories, replace, same_fifo, stands};
+pub use self::handed::Numbers;
 pub use self::root::{Root, left, publish_state, remove, unpublish_state};
-use self::view::View;
+use self::view::{Beside, View};
 use super::{clock, raw};
 use crate::pure::exit::Pid;
 use crate::pure::name::ModuleName;
@@ -53,10 +58,15 @@ pub mod file {
     pub const DOWN: &str = "down";
     /// In the status root: held by svscan, its pid inside.
     pub const ROOT_LOCK: &str = ".lock";
+    /// In the status root: what became of the last upgrade.
+    pub const UPGRADE: &str = ".upgrade";
 }
 
 /// A log of supervise is set aside as `NAME.old` when it is longer than this, in bytes.
 const LOG_BOUND: u64 = 256 * 1024;
+
+/// No record that is longer is one of ours, in bytes.
+const MOST: usize = 1 << 20;
 
 /// Why a home could not be opened.
 #[derive(Debug)]
@@ -99,7 +109,10 @@ pub struct Home {
     svcontrol: OwnedFd,
     service: OwnedFd,
     view: Option<View>,
+    /// What `status` says, and
     published: Option<[u8; LENGTH]>,
+    /// a hash of what `state.json` says; `None` while it may say anything.
+    published_state: Option<u64>,
 }
 
 impl Home {
@@ -120,10 +133,14 @@ impl Home {
             same_fifo(directory.as_fd(), Path::new(link), Path::new(file::SVCONTROL)).map_err(failed)?;
         }
         let view = match view {
-            true => View::open(service.as_fd(), &path)?,
+            true => {
+                let (lock, svcontrol) = (lock.as_fd(), svcontrol.as_fd());
+                let beside = Beside { path: &path, directory: directory.as_fd(), lock, svcontrol };
+                View::open(service.as_fd(), beside)?
+            }
             false => None,
         };
-        let home = Home { path, directory, lock, svcontrol, service, view, published: None };
+        let home = Home { path, directory, lock, svcontrol, service, view, published: None, published_state: None };
         // There from the start, so that it can be followed; one that cannot be made is missed by nobody else. The other
         // one has a line soon.
         let _ = home.append(file::LOG_WF, b"");
@@ -132,7 +149,7 @@ impl Home {
 
     /// The FIFOs that letters come through.
     pub fn controls(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        std::iter::once(self.svcontrol.as_fd()).chain(self.view.as_ref().map(|view| view.control.as_fd()))
+        std::iter::once(self.svcontrol.as_fd()).chain(self.view.as_ref().and_then(|view| view.control.as_ref()).map(AsFd::as_fd))
     }
 
     /// The service directory.
@@ -160,11 +177,7 @@ impl Home {
     }
 
     fn read(&self, name: &str) -> Option<Vec<u8>> {
-        let file =
-            openat(&self.directory, name, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty()).ok()?;
-        let mut bytes = Vec::new();
-        io::Read::read_to_end(&mut io::Read::take(fs::File::from(file), 1 << 20), &mut bytes).ok()?;
-        Some(bytes)
+        files::read(self.directory.as_fd(), Path::new(name), MOST).ok()
     }
 
     /// The status directory, in which a child leaves its mark.
@@ -192,7 +205,9 @@ impl Home {
             result = result.and(shown);
         }
         // Last: who sees it say so finds the others in order.
-        result.and(self.replace(file::STATE, state))
+        let replaced = self.replace(file::STATE, state);
+        self.published_state = replaced.is_ok().then(|| hash(state));
+        result.and(replaced)
     }
 
     /// Replaces the records of the view alone.
@@ -203,12 +218,32 @@ impl Home {
         }
     }
 
-    /// Puts right what others removed or replaced, without letting go of anything that is whole; says whether there was
-    /// anything. Letters that wait in a FIFO that is replaced are to be read before.
+    /// Puts right what others removed, replaced or overwrote, without letting go of anything that is whole; says whether
+    /// there was anything. The records are to be published then. Letters that wait in a FIFO that is replaced are to be
+    /// read before.
     ///
     /// # Errors
-    /// It cannot be put right now.
+    /// Something cannot be put right now; the rest has been.
     pub fn heal(&mut self, root: &Path, name: &ModuleName) -> Result<bool, NotOpened> {
+        let home = self.heal_home(root, name);
+        let beside = Beside {
+            path: &self.path,
+            directory: self.directory.as_fd(),
+            lock: self.lock.as_fd(),
+            svcontrol: self.svcontrol.as_fd(),
+        };
+        let view = match &mut self.view {
+            Some(view) => view.heal(self.service.as_fd(), beside),
+            None => Ok(false),
+        };
+        let healed = home? | view?;
+        if healed {
+            let _ = self.append(file::LOG_WF, b"");
+        }
+        Ok(healed)
+    }
+
+    fn heal_home(&mut self, root: &Path, name: &ModuleName) -> Result<bool, NotOpened> {
         let path = self.path.clone();
         let failed = |error: io::Error| NotOpened::Failed(path.clone(), error);
         let mut healed = false;
@@ -216,11 +251,17 @@ impl Home {
             make_directories(root, name).map_err(failed)?;
             self.directory = openat(rustix::fs::CWD, &path, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())
                 .map_err(|errno| failed(errno.into()))?;
+            (self.published, self.published_state) = (None, None);
             healed = true;
         }
         let directory = self.directory.as_fd();
+        let mut locked = Ok(());
         if !stands(directory, Path::new(file::LOCK), self.lock.as_fd()) {
-            self.lock = lock(directory, Path::new(file::LOCK), &path, LOCK_PATIENCE)?;
+            // Without patience: the module does not wait for whoever has it meanwhile, and the rest neither.
+            match lock(directory, Path::new(file::LOCK), &path, Duration::ZERO) {
+                Ok(lock) => self.lock = lock,
+                Err(error) => locked = Err(error),
+            }
             healed = true;
         }
         if !stands(directory, Path::new(file::SVCONTROL), self.svcontrol.as_fd()) {
@@ -231,19 +272,25 @@ impl Home {
             healed |= !stands(directory, Path::new(link), self.svcontrol.as_fd());
             same_fifo(directory, Path::new(link), Path::new(file::SVCONTROL)).map_err(failed)?;
         }
-        for record in [file::STATUS, file::STATE] {
-            healed |= statat(directory, record, AtFlags::SYMLINK_NOFOLLOW).is_err();
-        }
-        if self.view.as_ref().is_some_and(|view| !view.is_whole(self.service.as_fd())) {
-            // Its lock is on another file by now, or on none that has a name.
-            self.view = View::open(self.service.as_fd(), &path)?;
+        // What has not been published is behind, not damaged.
+        let says = |name: &str, most: usize, expected: &dyn Fn(&[u8]) -> bool| {
+            files::says(directory, Path::new(name), most, expected)
+        };
+        if self.published.is_some_and(|bytes| !says(file::STATUS, LENGTH, &|found| found == bytes)) {
+            self.published = None;
             healed = true;
         }
-        if healed {
-            self.published = None;
-            let _ = self.append(file::LOG_WF, b"");
+        if self.published_state.is_some_and(|said| !says(file::STATE, MOST, &|found| hash(found) == said)) {
+            self.published_state = None;
+            healed = true;
         }
-        Ok(healed)
+        locked.map(|()| healed)
+    }
+
+    /// Whether a record is behind what was to be published last: it could not be written.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.published.is_none() || self.published_state.is_none() || self.view.as_ref().is_some_and(View::is_behind)
     }
 
     /// Removes what is in the status directory, under its lock, and the directory itself if nothing else is in it.
@@ -308,6 +355,13 @@ impl Home {
     }
 }
 
+/// Tells one `state.json` from another: the bytes themselves would be kept for every module.
+fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
+}
+
 /// How bad a line of `supervise.log` is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
@@ -326,5 +380,87 @@ impl Level {
             Level::Warning => "WARNING",
             Level::Fatal => "FATAL",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A home with a view, and what has been published in it.
+    struct Fixture {
+        directory: tempfile::TempDir,
+        name: ModuleName,
+        home: Home,
+    }
+
+    impl Fixture {
+        fn new() -> Fixture {
+            let directory = tempfile::tempdir().expect("a directory");
+            let service = directory.path().join("web");
+            std::fs::create_dir(&service).expect("made");
+            std::fs::write(service.join("run"), "").expect("written");
+            let service = openat(rustix::fs::CWD, &service, DIRECTORY, Mode::empty()).expect("opened");
+            let name = ModuleName::new(b"web").expect("a name");
+            let root = directory.path().join("status");
+            std::fs::create_dir(&root).expect("made");
+            let home = Home::open(&root, &name, service, true).expect("a home");
+            let mut fixture = Fixture { directory, name, home };
+            fixture.publish();
+            fixture
+        }
+
+        fn publish(&mut self) {
+            let status = Status::from_original(b"@\0\0\0\0\0\0\x0a\0\0\0\0\0dx\0\0\0\0\0").expect("a status");
+            self.home.publish(&status, b"{}\n").expect("published");
+        }
+
+        fn heal(&mut self) -> bool {
+            let healed = self.home.heal(&self.directory.path().join("status"), &self.name).expect("healed");
+            self.publish();
+            healed
+        }
+    }
+
+    #[test]
+    fn a_home_that_is_whole_is_left_as_it_is() {
+        let mut fixture = Fixture::new();
+        assert!(!fixture.heal() && !fixture.home.is_behind());
+    }
+
+    #[test]
+    fn every_file_that_is_damaged_is_whole_after_one_look() {
+        let damages: [fn(&Path); 4] = [
+            |file| std::fs::remove_file(file).expect("removed"),
+            |file| std::fs::rename(file, file.with_extension("away")).expect("moved"),
+            |file| {
+                std::fs::remove_file(file).expect("removed");
+                std::fs::write(file, "another").expect("written");
+            },
+            |file| {
+                std::fs::remove_file(file).expect("removed");
+                std::fs::create_dir_all(file.join("within")).expect("made");
+            },
+        ];
+        let home = [file::LOCK, file::SVCONTROL, file::CONTROL, file::OK, file::STATUS, file::STATE];
+        let view = [file::LOCK, file::CONTROL, file::OK, file::STATUS, file::PID, file::STAT];
+        let home = home.iter().map(|name| Path::new("status/web").join(name));
+        for file in home.chain(view.iter().map(|name| Path::new("web/supervise").join(name))) {
+            for (number, damage) in damages.iter().enumerate() {
+                let mut fixture = Fixture::new();
+                damage(&fixture.directory.path().join(&file));
+                assert!(fixture.heal(), "{}, damage {number}", file.display());
+                assert!(!fixture.heal(), "{}, damage {number}: whole", file.display());
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_that_waits_where_a_file_should_be_holds_up_nobody() {
+        let fixture = Fixture::new();
+        let state = fixture.directory.path().join("status/web/state.json");
+        std::fs::remove_file(&state).expect("removed");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &state, Mode::RWXU).expect("made");
+        assert_eq!(fixture.home.recorded(), None);
     }
 }

@@ -5,7 +5,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
 use std::path::{Path, PathBuf};
@@ -14,16 +14,17 @@ use std::time::Duration;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, statat};
 use rustix::io::Errno;
 
-use super::files::{DIRECTORY, DISPLACED, LOCK_PATIENCE, lock, make_directories, replace};
+use super::files::{DIRECTORY, DISPLACED, LOCK_PATIENCE, NEW, lock, make_directories, replace, stands};
 use super::{NotOpened, OWN, file};
+use crate::pure::handover::Answer;
 use crate::pure::name::{ModuleName, escaped};
 use crate::pure::state::State;
 
 /// The lock of a status root, which one svscan holds.
 #[derive(Debug)]
 pub struct Root {
-    path: PathBuf,
-    _lock: OwnedFd,
+    root: PathBuf,
+    lock: OwnedFd,
 }
 
 impl Root {
@@ -32,25 +33,87 @@ impl Root {
     /// # Errors
     /// Another svscan has it, or it cannot be made.
     pub fn open(root: &Path) -> Result<Root, NotOpened> {
-        let failed = |error: io::Error| NotOpened::Failed(root.to_path_buf(), error);
-        match fs::DirBuilder::new().mode(0o755).recursive(true).create(root) {
-            Ok(()) => {}
-            Err(error) => return Err(failed(error)),
+        let root = Root { root: root.to_path_buf(), lock: take(root, LOCK_PATIENCE)? };
+        root.sign()?;
+        Ok(root)
+    }
+
+    /// The root that a predecessor hands down, locked.
+    #[must_use]
+    pub fn handed_down(root: &Path, lock: OwnedFd) -> Root {
+        Root { root: root.to_path_buf(), lock }
+    }
+
+    /// The descriptor of the lock, which stays its own.
+    #[must_use]
+    pub fn number(&self) -> RawFd {
+        self.lock.as_raw_fd()
+    }
+
+    /// Writes what became of an upgrade.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn answer(&self, answer: &Answer) -> Result<(), NotOpened> {
+        let path = self.root.join(file::UPGRADE);
+        replace(rustix::fs::CWD, &path, &answer.encode()).map_err(|error| NotOpened::Failed(path, error))
+    }
+
+    /// The status root itself, and its lock file: what is to be watched.
+    #[must_use]
+    pub fn paths(&self) -> [PathBuf; 2] {
+        [self.root.clone(), self.root.join(file::ROOT_LOCK)]
+    }
+
+    /// Makes the status root and its lock again if others removed, moved or changed them; says whether there was
+    /// anything. The old lock is held until there is another one: as long as its file has a name somewhere, whoever
+    /// moves it back finds it locked.
+    ///
+    /// # Errors
+    /// Another svscan has the lock by now, or it cannot be made.
+    pub fn heal(&mut self) -> Result<bool, NotOpened> {
+        let taken = !stands(rustix::fs::CWD, &self.root.join(file::ROOT_LOCK), self.lock.as_fd());
+        if taken {
+            // Without patience: the parent waits for nobody, and comes back.
+            self.lock = take(&self.root, Duration::ZERO)?;
         }
-        let directory =
-            openat(rustix::fs::CWD, root, DIRECTORY, Mode::empty()).map_err(|errno| failed(errno.into()))?;
-        let lock = lock(directory.as_fd(), Path::new(file::ROOT_LOCK), root, LOCK_PATIENCE)?;
+        Ok(self.sign()? || taken)
+    }
+
+    /// Writes our pid into the lock file; says whether it was not there.
+    fn sign(&self) -> Result<bool, NotOpened> {
         let pid = format!("{}\n", std::process::id());
-        rustix::fs::ftruncate(&lock, 0).map_err(|errno| failed(errno.into()))?;
-        rustix::io::pwrite(&lock, pid.as_bytes(), 0).map_err(|errno| failed(errno.into()))?;
-        Ok(Root { path: root.join(file::ROOT_LOCK), _lock: lock })
+        let sign = || {
+            let mut bytes = [0; 16];
+            let length = rustix::io::pread(&self.lock, &mut bytes, 0)?;
+            if bytes.get(..length) == Some(pid.as_bytes()) {
+                return Ok(false);
+            }
+            rustix::fs::ftruncate(&self.lock, 0)?;
+            rustix::io::pwrite(&self.lock, pid.as_bytes(), 0)?;
+            Ok(true)
+        };
+        sign().map_err(|errno: Errno| NotOpened::Failed(self.root.join(file::ROOT_LOCK), errno.into()))
     }
 
     /// Removes the lock file of a root that nothing is left in.
     pub fn close(self) {
-        // While it is still locked: whoever waits for it finds that it is not there any more, and makes its own.
-        let _ = fs::remove_file(&self.path);
+        let _ = fs::remove_file(self.root.join(file::UPGRADE));
+        let path = self.root.join(file::ROOT_LOCK);
+        // While it is still locked: whoever waits for it finds that it is not there any more, and makes its own. One
+        // that another svscan took when ours was gone is not ours to remove.
+        if stands(rustix::fs::CWD, &path, self.lock.as_fd()) {
+            let _ = fs::remove_file(path);
+        }
     }
+}
+
+/// Makes the status root if it is missing, and takes its lock.
+fn take(root: &Path, patience: Duration) -> Result<OwnedFd, NotOpened> {
+    let failed = |error: io::Error| NotOpened::Failed(root.to_path_buf(), error);
+    fs::DirBuilder::new().mode(0o755).recursive(true).create(root).map_err(failed)?;
+    let directory = openat(rustix::fs::CWD, root, DIRECTORY, Mode::empty()).map_err(|errno| failed(errno.into()))?;
+    lock(directory.as_fd(), Path::new(file::ROOT_LOCK), root, patience)
 }
 
 /// Writes the `state.json` of a directory that is no module (yet): all its status directory holds.
@@ -118,7 +181,7 @@ fn is_ours(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
     OWN.iter()
         .filter_map(|own| name.strip_prefix(own.as_bytes()))
-        .any(|rest| [b"".as_slice(), b".new", b".old"].contains(&rest) || rest.starts_with(DISPLACED.as_bytes()))
+        .any(|rest| [b"".as_slice(), NEW.as_bytes(), b".old"].contains(&rest) || rest.starts_with(DISPLACED.as_bytes()))
 }
 
 fn is_displaced(name: &OsStr) -> bool {
@@ -183,5 +246,66 @@ pub(super) fn remove_empty(root: &Path, mut name: Option<ModuleName>) {
             break;
         }
         name = empty.parent();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root() -> (tempfile::TempDir, Root, PathBuf) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let root = Root::open(&directory.path().join("status")).expect("the root");
+        let [_, lock] = root.paths();
+        (directory, root, lock)
+    }
+
+    fn is_ours(lock: &Path) -> bool {
+        let pid = std::process::id();
+        fs::read_to_string(lock).is_ok_and(|text| text == format!("{pid}\n"))
+            && fs::File::open(lock).is_ok_and(|file| file.try_lock().is_err())
+    }
+
+    #[test]
+    fn a_root_that_is_whole_is_left_as_it_is() {
+        let (_directory, mut root, lock) = root();
+        assert!(is_ours(&lock));
+        assert!(!root.heal().expect("healed"));
+    }
+
+    #[test]
+    fn a_damaged_root_is_whole_after_one_look() {
+        let damages: [fn(&Path); 5] = [
+            |lock| fs::remove_file(lock).expect("removed"),
+            |lock| fs::write(lock, "").expect("truncated"),
+            |lock| fs::write(lock, "1234567890123456789\n").expect("overwritten"),
+            |lock| {
+                let root = lock.parent().expect("it");
+                fs::rename(root, root.with_extension("away")).expect("moved");
+            },
+            |lock| fs::remove_dir_all(lock.parent().expect("it")).expect("removed"),
+        ];
+        for damage in damages {
+            let (_directory, mut root, lock) = root();
+            damage(&lock);
+            assert!(root.heal().expect("healed"));
+            assert!(is_ours(&lock));
+            assert!(!root.heal().expect("healed"));
+        }
+    }
+
+    #[test]
+    fn a_lock_that_another_has_meanwhile_is_neither_taken_nor_removed() {
+        let (_directory, mut root, lock) = root();
+        fs::remove_file(&lock).expect("removed");
+        let other = fs::File::create(&lock).expect("another file");
+        other.try_lock().expect("free");
+        assert!(matches!(root.heal(), Err(NotOpened::Locked(..))));
+        drop(other);
+        assert!(root.heal().expect("free again"));
+        fs::rename(&lock, lock.with_extension("away")).expect("moved");
+        fs::write(&lock, "another").expect("another file");
+        root.close();
+        assert!(lock.exists());
     }
 }

@@ -59,6 +59,10 @@ pub struct Launch<'a> {
     pub umask: Option<u32>,
     /// Its priority; `None`: ours.
     pub nice: Option<i32>,
+    /// The control group that it is to be in; a path descriptor of its directory.
+    pub cgroup: Option<BorrowedFd<'a>>,
+    /// Whether it can be born there; else it moves there.
+    pub born_there: bool,
     /// Where the child leaves its mark.
     pub mark: Option<(BorrowedFd<'a>, &'a CStr, Mark)>,
 }
@@ -72,6 +76,8 @@ pub struct Started {
     pub pidfd: Option<OwnedFd>,
     /// `CLOCK_BOOTTIME` in nanoseconds, before and after the clone.
     pub between: [u64; 2],
+    /// Whether it is in the control group.
+    pub grouped: bool,
 }
 
 /// What a child could not do.
@@ -91,6 +97,7 @@ struct Job<'a> {
     errno: c_int,
     before: u64,
     after: u64,
+    grouped: bool,
 }
 
 /// Starts a program: a clone that shares memory and blocks this thread until the child has executed.
@@ -106,7 +113,7 @@ pub fn start(launch: &Launch<'_>) -> Result<Started, Failure> {
     let Some(original) = ORIGINAL.get() else {
         return Err(Failure { step: "preparing the process", error: io::Error::from(io::ErrorKind::Other) });
     };
-    let mut job = Job { launch, original, step: "", errno: 0, before: clock::boottime(), after: 0 };
+    let mut job = Job { launch, original, step: "", errno: 0, before: clock::boottime(), after: 0, grouped: false };
     let stack = Stack::take().map_err(|error| Failure { step: "making a stack", error })?;
     let mut flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
     if original.close_range {
@@ -118,7 +125,15 @@ pub fn start(launch: &Launch<'_>) -> Result<Started, Failure> {
         schedule(libc::SCHED_BATCH);
     }
     let mut number: RawFd = -1;
-    let mut pid = clone(&stack, flags, &mut job, &mut number);
+    let mut pid = match launch.cgroup.filter(|_| launch.born_there) {
+        Some(cgroup) => clone_into(&stack, flags, cgroup, &mut job, &mut number),
+        None => -1,
+    };
+    if pid < 0 {
+        // No group is asked for, or the kernel or a sandbox has no such clone: the child moves there by itself.
+        job.grouped = false;
+        pid = clone(&stack, flags, &mut job, &mut number);
+    }
     if pid < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL) {
         // Before Linux 5.2 there are no pidfds.
         pid = clone(&stack, flags & !libc::CLONE_PIDFD, &mut job, &mut number);
@@ -136,12 +151,13 @@ pub fn start(launch: &Launch<'_>) -> Result<Started, Failure> {
     let pidfd = (number >= 0).then(|| unsafe { OwnedFd::from_raw_fd(number) });
     // SAFETY: `job` is alive and initialised; the child that wrote to it has executed or ended. Volatile, since the
     // compiler does not know of that writer.
-    let (errno, step, before, after) = unsafe {
+    let (errno, step, before, after, grouped) = unsafe {
         (
             ptr::read_volatile(&raw const job.errno),
             ptr::read_volatile(&raw const job.step),
             job.before,
             ptr::read_volatile(&raw const job.after),
+            ptr::read_volatile(&raw const job.grouped),
         )
     };
     if errno != 0 {
@@ -152,9 +168,43 @@ pub fn start(launch: &Launch<'_>) -> Result<Started, Failure> {
         return Err(Failure { step, error: io::Error::from_raw_os_error(errno) });
     }
     match Pid::new(pid) {
-        Some(pid) => Ok(Started { pid, pidfd, between: [before, after.max(before)] }),
+        Some(pid) => Ok(Started { pid, pidfd, between: [before, after.max(before)], grouped }),
         None => Err(Failure { step: "cloning", error: io::Error::from(io::ErrorKind::Other) }),
     }
+}
+
+/// Whether a child can be born in a control group. It cannot in kernels that lack the clone for it, and is killed at birth
+/// by one that takes the signals to the group of the parent for signals to that of the child (Linux 6.15 to 6.18, where
+/// `cgroup.kill` was written to one of them before).
+#[must_use]
+pub fn can_be_born_in(cgroup: BorrowedFd<'_>) -> bool {
+    prepare_process();
+    let (Some(original), Ok(stack)) = (ORIGINAL.get(), Stack::take()) else { return false };
+    // A child that has nothing to execute ends with 127.
+    let nothing = Strings::new(Vec::new());
+    let launch = Launch {
+        directory: cgroup,
+        subdirectory: None,
+        candidates: &[],
+        arguments: &nothing,
+        environment: &nothing,
+        output: Output::Null,
+        umask: None,
+        nice: None,
+        cgroup: Some(cgroup),
+        born_there: true,
+        mark: None,
+    };
+    let mut job = Job { launch: &launch, original, step: "", errno: 0, before: 0, after: 0, grouped: false };
+    let mut flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    if original.close_range {
+        flags |= libc::CLONE_FILES;
+    }
+    let pid = clone_into(&stack, flags, cgroup, &mut job, &mut -1);
+    stack.give_back();
+    let mut status = 0;
+    // SAFETY: waits for the child just made, and writes its status.
+    pid > 0 && unsafe { libc::waitpid(pid, &raw mut status, 0) } == pid && libc::WIFEXITED(status)
 }
 
 fn clone(stack: &Stack, flags: c_int, job: &mut Job<'_>, pidfd: &mut RawFd) -> c_int {
@@ -162,6 +212,94 @@ fn clone(stack: &Stack, flags: c_int, job: &mut Job<'_>, pidfd: &mut RawFd) -> c
     // CLONE_VFORK keeps this thread, and with it `job` and `pidfd`, where it is until the child has executed or ended.
     // Handlers cannot run in the child: all signals are blocked but faults, which end it.
     unsafe { libc::clone(child, stack.top(), flags, ptr::from_mut(job).cast::<c_void>(), ptr::from_mut(pidfd)) }
+}
+
+/// The argument of `clone3`: `struct clone_args` of `linux/sched.h`, as of Linux 5.7.
+#[repr(C)]
+struct CloneArguments {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// Of `linux/sched.h`.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// As `clone`, with the child born in a control group: to move there costs it ten times as much. The C library has no call
+/// for it.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+fn clone_into(stack: &Stack, flags: c_int, cgroup: BorrowedFd<'_>, job: &mut Job<'_>, pidfd: &mut RawFd) -> c_int {
+    let number = |number: c_int| u64::from(number.cast_unsigned());
+    let arguments = CloneArguments {
+        flags: number(flags & !libc::SIGCHLD) | CLONE_INTO_CGROUP,
+        pidfd: (&raw mut *pidfd).expose_provenance() as u64,
+        child_tid: 0,
+        parent_tid: 0,
+        exit_signal: number(libc::SIGCHLD),
+        stack: stack.base.expose_provenance() as u64,
+        stack_size: STACK as u64,
+        tls: 0,
+        set_tid: 0,
+        set_tid_size: 0,
+        cgroup: number(cgroup.as_raw_fd()),
+    };
+    job.grouped = true;
+    let size = size_of::<CloneArguments>();
+    let result: isize;
+    // SAFETY: as for `clone`: the stack is ours alone, and this thread waits until the child is done with what it shares.
+    // The child begins behind the system call with an empty stack, whose end is aligned, and never gets back here.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, r12",
+            "call r13",
+            "ud2",
+            "2:",
+            inlateout("rax") libc::SYS_clone3 as isize => result,
+            in("rdi") &raw const arguments,
+            in("rsi") size,
+            in("r12") ptr::from_mut(job),
+            in("r13") child as extern "C" fn(*mut c_void) -> c_int,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    // SAFETY: as above.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        std::arch::asm!(
+            "svc #0",
+            "cbnz x0, 2f",
+            "mov x29, xzr",
+            "mov x0, x20",
+            "blr x21",
+            "brk #1",
+            "2:",
+            in("x8") libc::SYS_clone3,
+            inlateout("x0") &raw const arguments => result,
+            in("x1") size,
+            in("x20") ptr::from_mut(job),
+            in("x21") child as extern "C" fn(*mut c_void) -> c_int,
+        );
+    }
+    c_int::try_from(result).unwrap_or(-1)
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn clone_into(_: &Stack, _: c_int, _: BorrowedFd<'_>, _: &mut Job<'_>, _: &mut RawFd) -> c_int {
+    -1
 }
 
 /// The child. It shares our memory: system calls only, no allocation, no lock, no panic.
@@ -200,6 +338,17 @@ unsafe fn prepare(job: &mut Job<'_>) {
         }
         if let Some(policy) = job.original.policy {
             schedule(policy);
+        }
+        if let Some(cgroup) = launch.cgroup
+            && !job.grouped
+        {
+            // Where it may not go, it is found in another way.
+            let flags = libc::O_WRONLY | libc::O_CLOEXEC;
+            let file = libc::openat(cgroup.as_raw_fd(), c"cgroup.procs".as_ptr(), flags);
+            job.grouped = file >= 0 && libc::write(file, c"0".as_ptr().cast::<c_void>(), 1) == 1;
+            if file >= 0 {
+                libc::close(file);
+            }
         }
         job.step = "making a session";
         if libc::setsid() < 0 {
@@ -360,6 +509,8 @@ mod tests {
             output: Output::Null,
             umask: None,
             nice: None,
+            cgroup: None,
+            born_there: false,
             mark: None,
         })
     }

@@ -6,6 +6,8 @@ use std::ffi::c_int;
 use std::ptr;
 use std::sync::OnceLock;
 
+use serde::{Deserialize, Serialize};
+
 /// What this process was started with and its programs are to get back.
 #[derive(Debug)]
 pub(super) struct Original {
@@ -26,6 +28,29 @@ pub(super) static ORIGINAL: OnceLock<Original> = OnceLock::new();
 /// Prepares the process, before it has a second thread: every signal that can be waited for is blocked, SIGCHLD is at
 /// its default, inherited descriptors close on exec, and the soft limit of open files is raised to the hard one.
 pub fn prepare_process() {
+    prepare(None);
+}
+
+/// As [`prepare_process`], in a program that was executed in the place of another one, which had raised the limit already.
+pub fn prepare_process_again(original: OpenFiles) {
+    prepare(Some(original));
+}
+
+/// The limit of open files that svtree was started with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenFiles {
+    soft: u64,
+    hard: u64,
+}
+
+/// The limit that programs get; `None` before `prepare_process`.
+#[must_use]
+pub fn open_files() -> Option<OpenFiles> {
+    let limit = ORIGINAL.get()?.open_files;
+    Some(OpenFiles { soft: limit.rlim_cur, hard: limit.rlim_max })
+}
+
+fn prepare(original: Option<OpenFiles>) {
     ORIGINAL.get_or_init(|| {
         let mut ignored = Vec::new();
         // SAFETY: `rt_sigaction` and `pthread_sigmask` read and write only the valid structures given to them; no
@@ -60,6 +85,9 @@ pub fn prepare_process() {
                     let raised = libc::rlimit { rlim_cur: open_files.rlim_max, rlim_max: open_files.rlim_max };
                     libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised);
                 }
+            }
+            if let Some(OpenFiles { soft, hard }) = original {
+                open_files = libc::rlimit { rlim_cur: soft.min(hard), rlim_max: hard };
             }
             let umask = libc::umask(0o077);
             libc::umask(umask);

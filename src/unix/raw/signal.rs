@@ -43,6 +43,6 @@ pub fn peek_own_thread() -> Option<Pid> {
     }
 }
 
-fn check(result: c_int) -> io::Result<()> {
+pub(super) fn check(result: c_int) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

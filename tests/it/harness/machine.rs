@@ -19,6 +19,24 @@ pub fn is_root() -> bool {
 /// A command that runs the rest as nobody.
 pub const AS_NOBODY: [&str; 4] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
 
+/// A command that runs the rest where no cgroups are mounted.
+pub const WITHOUT_CGROUPS: [&str; 6] =
+    ["unshare", "-m", "sh", "-c", "umount -R -l /sys/fs/cgroup && exec \"$@\"", "without-cgroups"];
+
+/// Whether cgroups can be hidden; says why not.
+pub fn can_hide_cgroups() -> bool {
+    if program("unshare").is_none() {
+        return false;
+    }
+    let mut command = Command::new(WITHOUT_CGROUPS[0]);
+    command.args(&WITHOUT_CGROUPS[1..]).arg("true");
+    let can = ran(&mut command).code == Some(0);
+    if !can {
+        skip("cgroups cannot be hidden: that takes the right to mount");
+    }
+    can
+}
+
 /// Whether nobody can execute svtree; says why not. Only for root.
 pub fn nobody_can_execute() -> bool {
     let mut command = Command::new(AS_NOBODY[0]);

@@ -3,7 +3,7 @@
 //! Must never believe a pid without looking: what is gone answers with nothing.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 
@@ -36,6 +36,22 @@ pub fn alive(pid: i32) -> bool {
 pub fn children(parent: i32) -> Vec<i32> {
     let parent = parent.to_string();
     processes().filter(|pid| stat(*pid).is_some_and(|fields| fields.get(1) == Some(&parent))).collect()
+}
+
+/// All that descends from a process, zombies too.
+pub fn descendants(ancestor: i32) -> Vec<i32> {
+    let mut found = children(ancestor);
+    let mut next = 0;
+    while let Some(pid) = found.get(next) {
+        found.extend(children(*pid));
+        next += 1;
+    }
+    found
+}
+
+/// The file that a process runs; `None` when it is gone, or a zombie.
+pub fn runs(pid: i32) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/exe")).ok()
 }
 
 /// The children of a process that have ended and wait to be reaped.

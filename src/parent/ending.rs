@@ -1,0 +1,39 @@
+//! The module whose end is the end of all: `--exit-with`.
+//!
+//! Must never end the tree for a module that is only being replaced.
+
+use super::{Closing, Parent};
+use crate::pure::exit::How;
+use crate::pure::name::ModuleName;
+use crate::pure::reconcile::Actual;
+use crate::unix::report;
+
+impl Parent {
+    /// Says if that module is not there: it is waited for, but it may be a slip of the pen.
+    pub(super) fn expect_last(&mut self) {
+        if let Some(name) = &self.options.exit_with
+            && self.wanted.module(name).is_none()
+        {
+            report::line(&format!("--exit-with {name}: no such module in {} yet", self.services.display()));
+        }
+    }
+
+    /// It has ended for good; how may be learned later, and is told again then.
+    pub(super) fn ended(&mut self, name: &ModuleName, how: How) {
+        let replaced = matches!(self.actual.get(name), Some(Actual::Retiring(_))) && self.wanted.module(name).is_some();
+        if self.closing.is_none() && !replaced {
+            report::line(&format!("{name} {how}, and --exit-with names it: everything is stopped"));
+            self.stop_all();
+            self.code = Some(how.code());
+        }
+        // Told to end otherwise meanwhile, it ends as it would otherwise.
+        if self.code.is_some() && how != How::Unknown {
+            self.code = Some(how.code());
+        }
+    }
+
+    pub(super) fn stop_all(&mut self) {
+        self.closing = Some(Closing::Stop(self.options.stop_within));
+        self.unwatch();
+    }
+}

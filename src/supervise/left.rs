@@ -1,0 +1,207 @@
+//! What a module's processes leave: whether something is left, whether it is the program from now on, and its end.
+//!
+//! Must never signal a process that is not held, and must never decide what is to end.
+
+use std::io;
+use std::sync::atomic::Ordering;
+
+use super::scripts::Script;
+use super::{Child, Supervise};
+use crate::pure::exit::{Pid, Signal};
+use crate::pure::machine::{Event, Heir, Left, Phase};
+use crate::pure::name::printable;
+use crate::unix::home::Level;
+use crate::unix::remains::{self, Executable, Remaining, Whose};
+use crate::unix::{adopt, pidfd};
+
+/// What is being swept up.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sweep {
+    /// What has ended and is not reaped.
+    leader: Option<Pid>,
+    session: Option<Pid>,
+    signal: Signal,
+    /// All that the module started; else what is in the session of the program.
+    whole: bool,
+}
+
+/// A process that may be the program from now on.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    child: Child,
+    session: Option<Pid>,
+    started: [u64; 2],
+}
+
+impl Supervise {
+    /// What a process that has ended left; `own` if what it left is svtree's.
+    pub(super) fn left_by(&mut self, ended: Pid, own: bool) -> Left {
+        let is_program = !matches!(self.machine.phase(), Phase::Finishing { .. });
+        let session = self.session.filter(|_| is_program).unwrap_or(ended);
+        self.leader = Some(ended);
+        if !is_program {
+            self.session = None;
+        }
+        // Only one that has ended between two looks is looked for again.
+        for _ in 0..3 {
+            let members = match self.members(Some(session), Some(ended), own) {
+                Ok(members) => members,
+                // Something may be there.
+                Err(_) => return Left { session: true, any: true, heir: None },
+            };
+            let left = Left {
+                session: members.iter().any(|member| member.is_in(session)),
+                any: !members.is_empty(),
+                heir: None,
+            };
+            let Some(heir) = remains::heir(&members).filter(|_| is_program) else { return left };
+            let pid = heir.pid;
+            if let Some(heir) = self.candidate(members, pid) {
+                return Left { heir: Some(heir), ..left };
+            }
+        }
+        Left::default()
+    }
+
+    /// Holds a process that may be the program from now on: nobody else is to collect it.
+    fn candidate(&mut self, members: Vec<Remaining>, pid: Pid) -> Option<Heir> {
+        let heir = members.into_iter().find(|member| member.pid == pid)?;
+        pidfd::claim(pid);
+        // Now that it is claimed: if it is a child of ours it still is one, and if it has ended that can be told.
+        let own = match pidfd::peek(pid) {
+            Ok(None) => true,
+            Err(_) if !remains::has_ended(pid, heir.ended()) => false,
+            Ok(Some(_)) | Err(_) => {
+                pidfd::release(pid);
+                return None;
+            }
+        };
+        let executable = Executable::of(pid);
+        let same_executable =
+            self.executable.zip(executable).is_some_and(|(program, heir)| program.is_same(&heir));
+        let session = Pid::new(heir.stat.session).filter(|session| *session != pid);
+        let started = adopt::between(heir.stat.started);
+        let child = Child { pid, pidfd: heir.into_pidfd(), own, withheld: false };
+        self.candidate = Some(Candidate { child, session, started });
+        let program = self.session.or(self.leader).map(Pid::get);
+        let detached = session.map_or(pid, |session| session).get();
+        Some(Heir { pid, same_executable, detached: Some(detached) != program })
+    }
+
+    /// From now on that process is the program.
+    pub(super) fn follow(&mut self, pid: Pid) {
+        let Some(Candidate { child, session, started }) = self.candidate.take_if(|held| held.child.pid == pid) else {
+            return;
+        };
+        self.lines.push((Level::Notice, format!("follows pid {pid}, which it left in the background")));
+        self.task.program.store(pid.get(), Ordering::SeqCst);
+        self.between = started;
+        self.session = session;
+        self.executable = None;
+        if child.pidfd.is_none() && child.own {
+            self.wait_elsewhere(pid);
+        }
+        self.child = Some(child);
+    }
+
+    /// It is not the program: whoever collects strangers may have it.
+    pub(super) fn drop_candidate(&mut self) {
+        if let Some(Candidate { child, .. }) = self.candidate.take() {
+            pidfd::release(child.pid);
+        }
+    }
+
+    /// Whether something that the module started runs, while its program does not.
+    pub(super) fn has_left(&self) -> bool {
+        // Of what a predecessor started nothing is known but its group: its session may be anybody's by now.
+        let searched = if self.inherited { self.grouped } else { remains::may_exist() };
+        searched && self.members(None, None, true).map_or(true, |members| !members.is_empty())
+    }
+
+    fn members(&self, session: Option<Pid>, ended: Option<Pid>, own: bool) -> io::Result<Vec<Remaining>> {
+        let scripts = self.scripts.iter().map(Script::pid);
+        let except: Vec<Pid> = self.child.iter().map(|child| child.pid).chain(scripts).chain(ended).collect();
+        let cgroup = self.cgroup.as_ref().filter(|_| self.grouped);
+        remains::of(Whose { module: &self.task.name, session, cgroup, own, except: &except })
+    }
+
+    /// Begins to end what was left; says whether there was nothing.
+    pub(super) fn sweep(&mut self, leader: Option<Pid>, signal: Signal, whole: bool) -> bool {
+        let session = leader.map(|leader| self.session.filter(|_| self.leader == Some(leader)).unwrap_or(leader));
+        self.sweep = Some(Sweep { leader, session, signal, whole });
+        self.remains.clear();
+        self.sweep_up()
+    }
+
+    pub(super) fn look_at_remains(&mut self) {
+        if self.sweep_up() {
+            self.feed(Event::Swept);
+        }
+    }
+
+    /// Signals what was left and was not signalled yet; says whether nothing is left.
+    fn sweep_up(&mut self) -> bool {
+        let Some(sweep) = self.sweep else { return false };
+        // Members are looked for again rather than counted down: what was left may have made more.
+        let Ok(mut now) = self.swept_by(sweep) else {
+            // Nothing is known; it is looked at again in a second.
+            self.remains.clear();
+            return false;
+        };
+        if sweep.signal == Signal::KILL {
+            now = self.freeze(sweep, now);
+        }
+        let known: Vec<Pid> = self.remains.iter().map(|remaining| remaining.pid).collect();
+        let new = |remaining: &&Remaining| !known.contains(&remaining.pid);
+        if sweep.signal == Signal::KILL {
+            for remaining in now.iter().filter(new) {
+                let name = printable(remaining.stat.command.as_bytes());
+                let text = format!("killed what was left: pid {} ({name})", remaining.pid);
+                self.home.log(Level::Warning, &text);
+            }
+            // At once, with what is being forked at this moment.
+            if sweep.whole
+                && self.grouped
+                && self.child.is_none()
+                && let Some(cgroup) = &mut self.cgroup
+            {
+                let _ = cgroup.kill();
+            }
+        }
+        for remaining in now.iter().filter(new) {
+            remaining.signal(sweep.signal);
+            remaining.signal(Signal::CONT);
+        }
+        self.remains = now;
+        if self.remains.is_empty() {
+            self.sweep = None;
+        }
+        self.remains.is_empty()
+    }
+
+    /// Those that are to be killed are stopped first, until no new ones come: what forks faster than it is killed would
+    /// never end.
+    fn freeze(&self, sweep: Sweep, mut members: Vec<Remaining>) -> Vec<Remaining> {
+        for _ in 0..MOST_LOOKS {
+            members.iter().for_each(|member| member.signal(Signal::STOP));
+            let Ok(now) = self.swept_by(sweep) else { return members };
+            if now.len() <= members.len() {
+                return now;
+            }
+            members = now;
+        }
+        members
+    }
+
+    fn swept_by(&self, sweep: Sweep) -> io::Result<Vec<Remaining>> {
+        let Sweep { leader, session, whole, .. } = sweep;
+        let mut members = self.members(session, leader, !self.inherited)?;
+        if let Some(session) = session.filter(|_| !whole) {
+            members.retain(|member| member.is_in(session));
+        }
+        Ok(members)
+    }
+}
+
+/// However fast something forks, it is killed after so many looks.
+const MOST_LOOKS: usize = 20;

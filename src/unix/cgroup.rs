@@ -1,0 +1,234 @@
+//! Control groups of version 2, one for each module, so that nothing of it escapes: below svtree's own, by number.
+//!
+//! Nothing of them is configured: no controller, no limit. Must never touch a group that svtree did not make.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, openat};
+
+use super::raw;
+use crate::pure::exit::Pid;
+
+/// The groups of one tree.
+#[derive(Debug)]
+pub struct Cgroups {
+    mount: PathBuf,
+    /// The group of the tree, below the mount.
+    own: String,
+    /// Whether processes can be born in a group.
+    births: bool,
+}
+
+impl Cgroups {
+    /// The groups of the tree with this number, below the group that this process is in.
+    ///
+    /// # Errors
+    /// There is no hierarchy of version 2 here, or svtree may not make groups in it.
+    pub fn open(number: &str) -> io::Result<Cgroups> {
+        let mount = mount()?;
+        let own = fs::read_to_string("/proc/self/cgroup")?;
+        let own = own.lines().find_map(|line| line.strip_prefix("0::"));
+        let own = own.ok_or_else(|| io::Error::other("this process is in no group of version 2"))?;
+        // Nothing that only root may do is tried.
+        rustix::fs::access(below(&mount, own), rustix::fs::Access::WRITE_OK)?;
+        let own = format!("{}/svtree-{number}", own.trim_end_matches('/'));
+        let directory = below(&mount, &own);
+        make(&directory)?;
+        // In one of its own: that of the tree may have been there before.
+        let trial = Cgroup { path: String::new(), directory: directory.join("trial"), fresh: true };
+        trial.remove();
+        make(&trial.directory)?;
+        let births = trial.open().is_ok_and(|held| raw::can_be_born_in(held.as_fd()));
+        trial.remove();
+        Ok(Cgroups { mount, own, births })
+    }
+
+    /// The group of the module with this number, made if it is not there.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn module(&self, number: &str) -> io::Result<Cgroup> {
+        let path = format!("{}/{number}", self.own);
+        let directory = below(&self.mount, &path);
+        // A new one, if nothing is in it: one that everything was killed in kills what is born in it.
+        remove(&directory);
+        let fresh = fs::create_dir(&directory).is_ok();
+        if !fresh {
+            make(&directory)?;
+        }
+        Ok(Cgroup { path, directory, fresh: fresh && self.births })
+    }
+
+    /// Whether a module's group is one of this tree: a predecessor may have been in another one.
+    #[must_use]
+    pub fn has(&self, group: &Cgroup) -> bool {
+        group.path.rsplit_once('/').is_some_and(|(tree, _)| tree == self.own)
+    }
+
+    /// A group that a predecessor recorded, if it is one that svtree made and is there.
+    #[must_use]
+    pub fn recorded(&self, path: &str) -> Option<Cgroup> {
+        let parts: Vec<&str> = path.split('/').collect();
+        let made = matches!(parts.as_slice(), ["", .., tree, _] if tree.starts_with("svtree-"));
+        let directory = below(&self.mount, path);
+        (made && !parts.contains(&"..") && directory.is_dir()).then(|| Cgroup {
+            path: path.to_owned(),
+            directory,
+            fresh: false,
+        })
+    }
+
+    /// Removes the group of the tree and those in it that hold nothing.
+    pub fn close(&self) {
+        remove(&below(&self.mount, &self.own));
+    }
+}
+
+fn below(mount: &Path, path: &str) -> PathBuf {
+    mount.join(path.trim_start_matches('/'))
+}
+
+fn make(directory: &Path) -> io::Result<()> {
+    match fs::create_dir(directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Where the hierarchy of version 2 is mounted: as the only one, or bare beside those of version 1.
+fn mount() -> io::Result<PathBuf> {
+    // Field 5 of proc_pid_mountinfo(5) is the place, field 4 what of the hierarchy is seen there; the type follows `-`.
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let found = mounts.lines().find_map(|line| {
+        let (place, kind) = line.split_once(" - ")?;
+        let mut fields = place.split(' ');
+        let (root, place) = (fields.nth(3)?, fields.next()?);
+        (kind.starts_with("cgroup2 ") && root == "/").then(|| place.to_owned())
+    });
+    let found = found.ok_or_else(|| io::Error::other("no hierarchy of version 2 is mounted"))?;
+    Ok(PathBuf::from(std::ffi::OsStr::from_bytes(&unoctal(found.as_bytes()))))
+}
+
+/// Blanks and the like stand as `\040` in that file.
+fn unoctal(text: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&byte, after)) = rest.split_first() {
+        let digits = after.get(..3).filter(|_| byte == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(meant) => {
+                bytes.push(meant);
+                rest = after.get(3..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(byte);
+                rest = after;
+            }
+        }
+    }
+    bytes
+}
+
+/// The group of one module.
+#[derive(Debug)]
+pub struct Cgroup {
+    /// Below the mount, as it is recorded.
+    path: String,
+    directory: PathBuf,
+    /// Processes can be born in it: it was made for this, and nothing was killed in it.
+    fresh: bool,
+}
+
+impl Cgroup {
+    /// Below the mount, as it is recorded.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Whether processes can be born in it; else they have to move there.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.fresh
+    }
+
+    /// Holds it, for a clone into it.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn open(&self) -> io::Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(openat(rustix::fs::CWD, &self.directory, flags, Mode::empty())?)
+    }
+
+    /// The processes in it and in the groups below it.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn members(&self) -> io::Result<Vec<Pid>> {
+        let mut found = Vec::new();
+        collect(&self.directory, &mut found)?;
+        Ok(found)
+    }
+
+    /// Whether a process is in it, or in a group below it.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    pub fn holds(&self, pid: Pid) -> io::Result<bool> {
+        let groups = match fs::read_to_string(format!("/proc/{pid}/cgroup")) {
+            Ok(groups) => groups,
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let group = groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
+        let rest = group.strip_prefix(self.path.as_str());
+        Ok(rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+    }
+
+    /// Ends everything in it at once, also what is being forked at this moment; false where the kernel cannot.
+    #[must_use]
+    pub fn kill(&mut self) -> bool {
+        self.fresh = false;
+        fs::write(self.directory.join("cgroup.kill"), "1").is_ok()
+    }
+
+    /// Removes it, with the groups below it that are empty; one that holds something stays.
+    pub fn remove(&self) {
+        remove(&self.directory);
+    }
+}
+
+fn collect(directory: &Path, found: &mut Vec<Pid>) -> io::Result<()> {
+    match fs::read_to_string(directory.join("cgroup.procs")) {
+        Ok(text) => found.extend(text.lines().filter_map(|pid| Pid::new(pid.parse().ok()?))),
+        // A group below that went away meanwhile; or its own, which somebody removed, with nothing in it then.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => return Ok(()),
+        // A threaded group: its processes stand in the group above.
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
+        Err(error) => return Err(error),
+    }
+    // Only programs that make groups of their own have any; the count of links says so without a look.
+    for entry in groups_in(directory) {
+        collect(&entry, found)?;
+    }
+    Ok(())
+}
+
+fn groups_in(directory: &Path) -> Vec<PathBuf> {
+    use std::os::unix::fs::MetadataExt;
+    if fs::metadata(directory).is_ok_and(|stat| stat.nlink() == 2) {
+        return Vec::new();
+    }
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
+}
+
+fn remove(directory: &Path) {
+    groups_in(directory).iter().for_each(|group| remove(group));
+    let _ = fs::remove_dir(directory);
+}

@@ -1,0 +1,83 @@
+//! A home that is handed down to the next svtree: its descriptors by number there, and the home again here.
+//!
+//! Must never open or lock anything: what is handed down is still open and locked.
+
+use std::os::fd::{AsRawFd, RawFd};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::Home;
+use super::view::View;
+use crate::pure::name::ModuleName;
+use crate::unix::raw::Descriptors;
+
+/// The descriptors of a home.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Numbers {
+    directory: RawFd,
+    lock: RawFd,
+    svcontrol: RawFd,
+    service: RawFd,
+    view: Option<ViewNumbers>,
+}
+
+/// Those of a `supervise/` directory, and what its `stat` says: that is written only when it says something else.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct ViewNumbers {
+    lock: Option<RawFd>,
+    control: Option<RawFd>,
+    stat: Option<String>,
+}
+
+impl Numbers {
+    /// Every one of them.
+    pub fn all(&self) -> impl Iterator<Item = RawFd> {
+        let view = self.view.iter().flat_map(|view| view.lock.into_iter().chain(view.control));
+        [self.directory, self.lock, self.svcontrol, self.service].into_iter().chain(view)
+    }
+}
+
+impl Home {
+    /// Its descriptors, which stay its own.
+    #[must_use]
+    pub fn numbers(&self) -> Numbers {
+        Numbers {
+            directory: self.directory.as_raw_fd(),
+            lock: self.lock.as_raw_fd(),
+            svcontrol: self.svcontrol.as_raw_fd(),
+            service: self.service.as_raw_fd(),
+            view: self.view.as_ref().map(|view| ViewNumbers {
+                lock: view.lock.as_ref().map(AsRawFd::as_raw_fd),
+                control: view.control.as_ref().map(AsRawFd::as_raw_fd),
+                stat: view.stat.map(str::to_owned),
+            }),
+        }
+    }
+
+    /// The home of a predecessor; `None` if a descriptor is missing. What its records say counts as not known.
+    pub fn handed_down(root: &Path, name: &ModuleName, numbers: &Numbers, from: &mut Descriptors) -> Option<Home> {
+        Some(Home {
+            path: root.join(name.as_os_str()),
+            directory: from.take(numbers.directory)?,
+            lock: from.take(numbers.lock)?,
+            svcontrol: from.take(numbers.svcontrol)?,
+            service: from.take(numbers.service)?,
+            view: match &numbers.view {
+                Some(view) => Some(View {
+                    lock: from.take_any(view.lock)?,
+                    control: from.take_any(view.control)?,
+                    stat: STATS.into_iter().find(|stat| view.stat.as_deref() == Some(stat)),
+                    pid: None,
+                    published: None,
+                }),
+                None => None,
+            },
+            published: None,
+            published_state: None,
+        })
+    }
+}
+
+/// All that `stat` can say.
+const STATS: [&str; 3] = ["run\n", "down\n", "finish\n"];
