@@ -113,7 +113,8 @@ const LETTERS: [Command; 4] = [Command::Up, Command::Down, Command::Once, Comman
 
 impl World {
     fn new(restart: Restart, stop: Stop, enabled: bool) -> World {
-        let machine = Machine::new(Rules { restart, stop, exits_kept: 2, forking: Forking::Follow }, enabled, Stamp::default());
+        let machine =
+            Machine::new(Rules { restart, stop, exits_kept: 2, forking: Forking::Follow }, enabled, Stamp::default());
         World {
             machine,
             now: 1000,
@@ -342,7 +343,7 @@ impl World {
                             return Err(format!("sweeps after {leader}, which is {:?}", self.program));
                         }
                         self.sweeping = Some(whole || self.sweeping == Some(true));
-                        if !self.remains && !(whole && self.elsewhere) {
+                        if !self.remains && (!whole || !self.elsewhere) {
                             self.sweeping = None;
                             events.push_back(Event::Swept);
                         }

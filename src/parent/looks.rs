@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Parent;
@@ -44,6 +45,7 @@ impl Parent {
                 if self.watch.is_none() {
                     self.suspect_all();
                 }
+                self.sample();
             }
             Err(error) => {
                 self.watched = None;
@@ -54,6 +56,24 @@ impl Parent {
                 );
                 self.services_trouble.failed(line);
                 self.look_at = now.moment.plus(LOOK_MISSING);
+            }
+        }
+    }
+
+    /// What a program runs that was there at the last look already is remembered once: another one that runs the same may
+    /// take its place one day. Done here, where the tree is awake anyway.
+    fn sample(&mut self) {
+        if clock::moment().since(self.sampled_at) < LOOK / 2 {
+            return;
+        }
+        self.sampled_at = clock::moment();
+        for (name, thread) in &mut self.threads {
+            let pid = self.programs.get(name).map_or(0, |program| program.load(Ordering::SeqCst));
+            if pid != thread.seen.0 {
+                thread.seen = (pid, false);
+            } else if pid != 0 && !thread.seen.1 {
+                thread.seen.1 = true;
+                thread.mailbox.send(Mail::Sample);
             }
         }
     }

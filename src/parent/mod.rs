@@ -159,6 +159,8 @@ struct Thread {
     handle: raw::Thread,
     /// What it was made from, for one that has to take its place.
     source: Source,
+    /// The program at the last look at everything, and whether its thread was told to remember what it runs.
+    seen: (i32, bool),
 }
 
 /// What a supervise thread is made from.
@@ -206,6 +208,8 @@ struct Parent {
     services_trouble: Repeated,
     watch_trouble: Repeated,
     look_at: Moment,
+    /// When it was looked at what programs run.
+    sampled_at: Moment,
     closing: Option<Closing>,
     /// What svtree exits with, once the module that `--exit-with` names has ended.
     code: Option<u8>,
@@ -243,6 +247,7 @@ impl Parent {
             services_trouble: Repeated::default(),
             watch_trouble: Repeated::default(),
             look_at: Moment::default(),
+            sampled_at: clock::moment(),
             closing: None,
             code: None,
             suspects: Suspects::default(),

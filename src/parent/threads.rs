@@ -119,7 +119,7 @@ impl Parent {
         .map_err(|error| plain(&error))?;
         self.published.remove(name);
         self.defective.remove(name);
-        self.threads.insert(name.clone(), Thread { mailbox, handle, source });
+        self.threads.insert(name.clone(), Thread { mailbox, handle, source, seen: (0, false) });
         self.actual.insert(name.clone(), Actual::Running(id));
         Ok(())
     }
@@ -163,6 +163,15 @@ impl Parent {
                 Err(error) => report::line(&format!("retiring {name}: {error}; its program runs on")),
             }
         }
+        // Gone before its thread could begin: a predecessor's program may run.
+        if let (Some(Actual::Refused(..)), None) = (self.actual.get(name), self.closing)
+            && let Some((id, source)) = self.left_running(name)
+        {
+            match self.start_unwanted(name, id, source) {
+                Ok(()) => return self.retire(name),
+                Err(error) => report::line(&format!("retiring {name}: {error}; its program runs on")),
+            }
+        }
         if self.closing != Some(Closing::Leave)
             && let Err(error) = home::remove(&self.status, name)
         {
@@ -187,24 +196,15 @@ impl Parent {
             if is_known || complete(&mut self.wanted) || self.wanted.is_unknown(&name) {
                 continue;
             }
-            let file = |file: &str| client::read(&self.status.join(name.as_os_str()).join(file)).ok();
-            let state = file(home::file::STATE).and_then(|bytes| State::decode(&bytes).ok());
-            let state = state.unwrap_or_default();
-            let record = state.record.clone().unwrap_or_default();
-            let (record, _) = adopt::latest(record, file(home::file::SPAWNED).as_deref());
-            let alive = matches!(adopt::find(&record), Found::Alive(..));
-            if alive {
+            let running = self.left_running(&name);
+            if running.is_some() {
                 // A program that runs is not left alone for as long as its files are young.
                 self.wanted.reread(&name, clock::stamp());
             }
             let taken = if complete(&mut self.wanted) {
                 Ok(())
-            } else if alive {
-                let [device, inode] = record.directory;
-                let loaded = Loaded { policy: Policy::default(), prints: Prints::default(), mistake: None };
-                let directory = OsString::from_vec(unescaped(&state.directory)).into();
-                let source = Source { path: directory, loaded: Arc::new(loaded) };
-                self.start_unwanted(&name, Id { device, inode }, source)
+            } else if let Some((id, source)) = running {
+                self.start_unwanted(&name, id, source)
             } else if self.wanted.module(&name).is_some() {
                 Ok(())
             } else {
@@ -214,6 +214,26 @@ impl Parent {
                 report::line(&format!("taking over {name}: {why}"));
             }
         }
+    }
+
+    /// What a thread for a module of a dead svtree is made from, if its program runs, or something that it left.
+    fn left_running(&self, name: &ModuleName) -> Option<(Id, Source)> {
+        let file = |file: &str| client::read(&self.status.join(name.as_os_str()).join(file)).ok();
+        let state = file(home::file::STATE).and_then(|bytes| State::decode(&bytes).ok()).unwrap_or_default();
+        let record = state.record.clone().unwrap_or_default();
+        let (record, _) = adopt::latest(record, file(home::file::SPAWNED).as_deref());
+        let left = match adopt::find(&record) {
+            Found::Alive(..) => true,
+            Found::Ended(..) => {
+                let group = self.cgroups.as_ref().and_then(|groups| groups.recorded(record.cgroup.as_ref()?));
+                group.is_some_and(|group| group.members().is_ok_and(|members| !members.is_empty()))
+            }
+            Found::Nothing => false,
+        };
+        let [device, inode] = record.directory;
+        let loaded = Loaded { policy: Policy::default(), prints: Prints::default(), mistake: None };
+        let path = OsString::from_vec(unescaped(&state.directory)).into();
+        left.then(|| (Id { device, inode }, Source { path, loaded: Arc::new(loaded) }))
     }
 
     /// Its home is there: what others do to it is to be put right.

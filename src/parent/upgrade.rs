@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::ffi::OsString;
+use std::io;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -49,22 +50,38 @@ pub(super) struct Upgrade {
     gate: Sender<Halt>,
 }
 
-/// Says that the main thread takes no signal, and until when.
+/// Says that the main thread takes no signal, and what it does instead.
 struct Halt {
     /// Closed as soon as it takes none.
     reached: Sender<Infallible>,
-    /// Closed when it is to go on.
-    resume: Receiver<Infallible>,
+    /// What it is to execute; closed when it is to go on.
+    orders: Receiver<Execute>,
+}
+
+/// What is executed in the place of this program.
+struct Execute {
+    executable: PathBuf,
+    bytes: Vec<u8>,
+    descriptors: Vec<RawFd>,
+    /// Says why it could not be.
+    failed: Sender<io::Error>,
 }
 
 /// What the main thread passes between two signals.
 pub(super) struct Gate(Receiver<Halt>);
 
 impl Gate {
+    /// It is this thread that executes the other one: any other would leave the process without a first thread for a
+    /// moment, and nobody could find it then.
     pub(super) fn pass(&self) {
-        if let Ok(Halt { reached, resume }) = self.0.try_recv() {
+        if let Ok(Halt { reached, orders }) = self.0.try_recv() {
             drop(reached);
-            let _ = resume.recv();
+            for Execute { executable, bytes, descriptors, failed } in orders {
+                raw::give_way_no_more();
+                let error = handover::exec(&executable, &bytes, &descriptors);
+                raw::give_way();
+                let _ = failed.send(error);
+            }
         }
     }
 }
@@ -88,7 +105,7 @@ impl Upgrade {
 }
 
 /// Everything that is handed down, as JSON.
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Estate {
     version: u32,
     count: u64,
@@ -117,7 +134,7 @@ struct Estate {
 }
 
 /// A module with a thread.
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Module {
     name: String,
     id: Id,
@@ -131,6 +148,7 @@ struct Module {
 }
 
 /// What a predecessor handed down.
+#[derive(Debug)]
 pub(super) struct Inheritance {
     estate: Estate,
     descriptors: Descriptors,
@@ -249,7 +267,8 @@ impl Parent {
         let mut reports = Vec::new();
         // Whatever becomes of this: when `go_on` is dropped everybody who waits goes on.
         let (go_on, resume) = bounded(0);
-        let failed = match self.halt(&resume, &mut reports) {
+        let (main, orders) = bounded(1);
+        let failed = match self.halt(&resume, orders, &mut reports) {
             Ok(handed) => {
                 // What the main thread has taken and nobody has obeyed is told again to whoever comes then.
                 while let Ok(signal) = told.try_recv() {
@@ -257,11 +276,11 @@ impl Parent {
                         signal.give_back();
                     }
                 }
-                self.execute(handed)
+                self.execute(handed, &main)
             }
             Err(why) => why,
         };
-        drop(go_on);
+        drop((go_on, main));
         for report in reports {
             self.hear(report);
         }
@@ -272,6 +291,7 @@ impl Parent {
     fn halt(
         &mut self,
         resume: &Receiver<Infallible>,
+        orders: Receiver<Execute>,
         others: &mut Vec<Report>,
     ) -> Result<Vec<(ModuleName, Box<Handed>)>, String> {
         let (answer, answers) = unbounded();
@@ -306,7 +326,7 @@ impl Parent {
             }
         }
         let (reached, is_reached) = bounded(0);
-        let _ = self.upgrade.gate.send(Halt { reached, resume: resume.clone() });
+        let _ = self.upgrade.gate.send(Halt { reached, orders });
         signals::call_between();
         match is_reached.recv_timeout(PATIENCE) {
             Err(RecvTimeoutError::Timeout) => Err("the main thread does not halt".to_owned()),
@@ -315,7 +335,7 @@ impl Parent {
         }
     }
 
-    fn execute(&mut self, handed: Vec<(ModuleName, Box<Handed>)>) -> String {
+    fn execute(&mut self, handed: Vec<(ModuleName, Box<Handed>)>, main: &Sender<Execute>) -> String {
         let Some(estate) = self.estate(handed) else { return "the limit of open files is not known".to_owned() };
         let bytes = match serde_json::to_vec(&estate) {
             Ok(bytes) => bytes,
@@ -323,7 +343,10 @@ impl Parent {
         };
         // What is still to be written is the business of this one.
         report::flush(Duration::from_millis(100));
-        plain(&handover::exec(&self.upgrade.executable, &bytes, &estate.descriptors()))
+        let (failed, failure) = bounded(1);
+        let (executable, descriptors) = (self.upgrade.executable.clone(), estate.descriptors());
+        let _ = main.send(Execute { executable, bytes, descriptors, failed });
+        failure.recv().map_or_else(|_| "the main thread is gone".to_owned(), |error| plain(&error))
     }
 
     fn estate(&mut self, handed: Vec<(ModuleName, Box<Handed>)>) -> Option<Estate> {
@@ -420,4 +443,26 @@ fn path(text: &str) -> PathBuf {
 
 fn name(text: &str) -> Option<ModuleName> {
     ModuleName::new(&unescaped(text)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_svtree_hands_down_is_not_taken() {
+        let estate = |version: u32, descriptor: i32| {
+            format!(
+                r#"{{"version": {version}, "count": 0, "executable": "/bin/svtree", "services": "/a", "status": "/b",
+                "open_files": {{"soft": 1, "hard": 2}}, "root": {descriptor}, "modules": [], "later": true}}"#
+            )
+        };
+        for wrong in ["", "{}", "[]", &estate(VERSION + 1, 1), &estate(VERSION, 0), &estate(VERSION, i32::MAX)] {
+            assert!(read(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+        let root = std::fs::File::open("/").expect("the root");
+        let number = std::os::fd::IntoRawFd::into_raw_fd(root);
+        let mut inheritance = read(estate(VERSION, number).as_bytes()).expect("what is unknown is passed over");
+        assert!(inheritance.root().is_some());
+    }
 }

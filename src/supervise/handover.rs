@@ -165,7 +165,8 @@ impl Supervise {
             self.origin = Some(Origin { loaded, rules, run });
         }
         self.scripts = scripts.into_iter().filter_map(Script::handed_down).collect();
-        self.machine.take_over(Taken { since, ..taken(&state, &record, exits) });
+        let was_adopted = Some(state.adopted);
+        self.machine.take_over(Taken { since, was_adopted, ..taken(&state, &record, exits) });
         self.recall(&record);
         self.between = record.started;
         match record.process() {

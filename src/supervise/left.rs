@@ -11,7 +11,7 @@ use crate::pure::exit::{Pid, Signal};
 use crate::pure::machine::{Event, Heir, Left, Phase};
 use crate::pure::name::printable;
 use crate::unix::home::Level;
-use crate::unix::remains::{self, Executable, Remaining, Whose};
+use crate::unix::remains::{self, Executable, Remaining, Stat, Whose};
 use crate::unix::{adopt, pidfd};
 
 /// What is being swept up.
@@ -37,26 +37,28 @@ impl Supervise {
     /// What a process that has ended left; `own` if what it left is svtree's.
     pub(super) fn left_by(&mut self, ended: Pid, own: bool) -> Left {
         let is_program = !matches!(self.machine.phase(), Phase::Finishing { .. });
-        let session = self.session.filter(|_| is_program).unwrap_or(ended);
+        // One that is not reaped yet tells its session, which it may have made since it was followed.
+        let stat = remains::stat(ended).ok().flatten();
+        let told = stat.as_ref().and_then(|stat| Pid::new(stat.session));
+        let session = told.or(self.session.filter(|_| is_program)).unwrap_or(ended);
         self.leader = Some(ended);
-        if !is_program {
-            self.session = None;
-        }
+        self.session = Some(session).filter(|session| *session != ended);
         // Only one that has ended between two looks is looked for again.
         for _ in 0..3 {
-            let members = match self.members(Some(session), Some(ended), own) {
-                Ok(members) => members,
+            let Ok(members) = self.members(Some(session), Some(ended), own, stat.as_ref()) else {
                 // Something may be there.
-                Err(_) => return Left { session: true, any: true, heir: None },
+                return Left { session: true, any: true, heir: None };
             };
             let left = Left {
                 session: members.iter().any(|member| member.is_in(session)),
                 any: !members.is_empty(),
                 heir: None,
             };
-            let Some(heir) = remains::heir(&members).filter(|_| is_program) else { return left };
-            let pid = heir.pid;
-            if let Some(heir) = self.candidate(members, pid) {
+            // What an earlier program left is not this one's.
+            let mut heirs = members;
+            heirs.retain(|member| is_program && adopt::between(member.stat.started)[1] >= self.between[0]);
+            let Some(pid) = remains::heir(&heirs).map(|heir| heir.pid) else { return left };
+            if let Some(heir) = self.candidate(heirs, pid) {
                 return Left { heir: Some(heir), ..left };
             }
         }
@@ -77,8 +79,7 @@ impl Supervise {
             }
         };
         let executable = Executable::of(pid);
-        let same_executable =
-            self.executable.zip(executable).is_some_and(|(program, heir)| program.is_same(&heir));
+        let same_executable = self.executable.zip(executable).is_some_and(|(program, heir)| program.is_same(&heir));
         let session = Pid::new(heir.stat.session).filter(|session| *session != pid);
         let started = adopt::between(heir.stat.started);
         let child = Child { pid, pidfd: heir.into_pidfd(), own, withheld: false };
@@ -115,14 +116,20 @@ impl Supervise {
     pub(super) fn has_left(&self) -> bool {
         // Of what a predecessor started nothing is known but its group: its session may be anybody's by now.
         let searched = if self.inherited { self.grouped } else { remains::may_exist() };
-        searched && self.members(None, None, true).map_or(true, |members| !members.is_empty())
+        searched && self.members(None, None, true, None).map_or(true, |members| !members.is_empty())
     }
 
-    fn members(&self, session: Option<Pid>, ended: Option<Pid>, own: bool) -> io::Result<Vec<Remaining>> {
+    fn members(
+        &self,
+        session: Option<Pid>,
+        ended: Option<Pid>,
+        own: bool,
+        program: Option<&Stat>,
+    ) -> io::Result<Vec<Remaining>> {
         let scripts = self.scripts.iter().map(Script::pid);
         let except: Vec<Pid> = self.child.iter().map(|child| child.pid).chain(scripts).chain(ended).collect();
         let cgroup = self.cgroup.as_ref().filter(|_| self.grouped);
-        remains::of(Whose { module: &self.task.name, session, cgroup, own, except: &except })
+        remains::of(Whose { module: &self.task.name, session, cgroup, own, program, except: &except })
     }
 
     /// Begins to end what was left; says whether there was nothing.
@@ -185,17 +192,25 @@ impl Supervise {
         for _ in 0..MOST_LOOKS {
             members.iter().for_each(|member| member.signal(Signal::STOP));
             let Ok(now) = self.swept_by(sweep) else { return members };
-            if now.len() <= members.len() {
-                return now;
-            }
+            let is_new = |member: &Remaining| !members.iter().any(|other| other.pid == member.pid);
+            let settled = !now.iter().any(is_new);
             members = now;
+            if settled {
+                break;
+            }
         }
         members
     }
 
     fn swept_by(&self, sweep: Sweep) -> io::Result<Vec<Remaining>> {
         let Sweep { leader, session, whole, .. } = sweep;
-        let mut members = self.members(session, leader, !self.inherited)?;
+        let stat = leader.and_then(|leader| remains::stat(leader).ok().flatten());
+        let look = || self.members(session, leader, !self.inherited, stat.as_ref());
+        let mut members = look()?;
+        if members.is_empty() && !self.grouped {
+            // What was found by going from one process to the next may have gone the other way meanwhile.
+            members = look()?;
+        }
         if let Some(session) = session.filter(|_| !whole) {
             members.retain(|member| member.is_in(session));
         }

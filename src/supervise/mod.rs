@@ -6,12 +6,12 @@ mod ended;
 mod handover;
 mod left;
 mod program;
+mod records;
 mod scripts;
 mod takeover;
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -26,18 +26,18 @@ use crate::pure::command::{Command, Decoded, decode, encode};
 use crate::pure::config::{Policy, Program, Rules};
 use crate::pure::exit::{How, Pid, Signal};
 use crate::pure::machine::{Action, Configured, Event, Machine, Phase};
-use crate::pure::name::{ModuleName, escaped, printable};
+use crate::pure::name::{ModuleName, printable};
 use crate::pure::reconcile::Id;
 use crate::pure::time::Moment;
+use crate::unix::cgroup::{Cgroup, Cgroups};
 use crate::unix::home::{Home, Level, NotOpened};
 use crate::unix::inbox::{Inbox, Mailbox, Ready};
 use crate::unix::prints::{Glance, Print, Prints};
 use crate::unix::raw;
 use crate::unix::raw::Output;
-use crate::unix::cgroup::{Cgroup, Cgroups};
 use crate::unix::remains::{Executable, Remaining};
 use crate::unix::report::Repeated;
-use crate::unix::{clock, pidfd, report};
+use crate::unix::{clock, pidfd};
 
 /// What a module asks for, and the files that it was read from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -561,84 +561,6 @@ impl Supervise {
             Action::Leave => {
                 self.why = Some(if self.retired { Why::Retired } else { Why::Left });
                 None
-            }
-        }
-    }
-
-    /// Whether the status directory is about to be removed.
-    fn is_going(&self) -> bool {
-        self.removes && matches!(self.machine.phase(), Phase::Gone)
-    }
-
-    fn heal_home(&mut self) -> Result<bool, NotOpened> {
-        // What was written into a FIFO that is gone was written to this module: all that fits into one.
-        for control in 0..self.home.controls().count() {
-            let _ = (0..FIFO_READS).find(|_| !self.read_letters(control));
-        }
-        self.home.heal(&self.task.root, &self.task.name)
-    }
-
-    /// Puts the home right if others damaged it, and says again what it has to say.
-    fn heal(&mut self) {
-        match self.heal_home() {
-            Ok(true) => {
-                self.lines
-                    .push((Level::Warning, "somebody damaged the status directory; it is whole again".to_owned()));
-                self.report(Report::Begun(self.task.name.clone()));
-                self.healing.worked(&format!("putting {} right: it is whole again", self.task.name));
-                self.feed(Event::Heal);
-            }
-            Ok(false) if self.home.is_behind() => self.feed(Event::Heal),
-            Ok(false) => {}
-            Err(error) => {
-                self.healing.failed(format!("putting {} right: {error}; it is tried again", self.task.name));
-                self.report(Report::Damaged(self.task.name.clone()));
-                if self.home.is_behind() {
-                    self.feed(Event::Heal);
-                }
-            }
-        }
-        self.obey_letters();
-    }
-
-    fn publish(&mut self) -> Option<Event> {
-        if self.is_going() {
-            // Only what stays in the service directory.
-            self.home.publish_view(&self.machine.status());
-            return None;
-        }
-        // Of a thousand modules that are stopped at once most have ended before anybody could read that they stop.
-        if self.removes && !self.unpublished {
-            self.unpublished = true;
-            return None;
-        }
-        self.unpublished = false;
-        let now = clock::stamp();
-        let mut state = self.machine.state(now);
-        state.name = escaped(self.task.name.as_bytes());
-        state.directory = escaped(self.task.path.as_os_str().as_bytes());
-        state.record = Some(self.record(now));
-        let (status, state) = (self.machine.status(), state.encode());
-        let mut result = self.home.publish(&status, &state);
-        if result.is_err() && matches!(self.heal_home(), Ok(true)) {
-            self.report(Report::Begun(self.task.name.clone()));
-            result = self.home.publish(&status, &state);
-        }
-        match result {
-            Ok(()) => {
-                if std::mem::take(&mut self.publish_failed) {
-                    self.lines.push((Level::Notice, "the status is written again".to_owned()));
-                    report::line(&format!("{}: the status is written again", self.task.name));
-                }
-                None
-            }
-            Err(error) => {
-                if !std::mem::replace(&mut self.publish_failed, true) {
-                    self.lines.push((Level::Warning, format!("writing {error}")));
-                    // The log stands on the same file system.
-                    report::line(&format!("writing {error}; it is tried again"));
-                }
-                Some(Event::PublishFailed)
             }
         }
     }

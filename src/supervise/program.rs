@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::thread::Builder;
 use std::time::Duration;
 
+use super::takeover::number;
 use super::{Child, Mail, Origin, Report, Supervise};
 use crate::pure::exit::{How, Pid, Signal};
 use crate::pure::machine::{Ended, Event, Left, NotStarted, Phase};
@@ -60,7 +61,7 @@ impl Supervise {
             return Some(held);
         }
         // What a predecessor's program left is found there until something is started in another one.
-        let group = groups.module(&format!("{}-{}", self.task.id.device, self.task.id.inode)).ok()?;
+        let group = groups.module(&number(self.directory())).ok()?;
         let held = group.open().ok()?;
         self.cgroup = Some(group);
         Some(held)

@@ -104,10 +104,12 @@ impl Supervise {
     /// Where what the program left is found.
     pub(super) fn recall(&mut self, record: &Record) {
         self.session = record.session.and_then(Pid::new);
-        let groups = self.task.cgroups.as_ref();
-        self.cgroup = record.cgroup.as_ref().and_then(|path| groups?.recorded(path));
+        self.cgroup = self.task.cgroups.as_ref().and_then(|groups| match &record.cgroup {
+            Some(path) => groups.recorded(path),
+            None => groups.left(&number(record.directory)),
+        });
         self.grouped = self.cgroup.is_some();
-        self.inherited = !record.process().is_some_and(|pid| pidfd::peek(pid).is_ok());
+        self.inherited = record.process().is_none_or(|pid| pidfd::peek(pid).is_err());
     }
 
     /// Which service directory, as it is recorded.
@@ -160,6 +162,11 @@ impl Supervise {
     }
 }
 
+/// The number of the control group of a module with this service directory.
+pub(super) fn number([device, inode]: [u64; 2]) -> String {
+    format!("{device}-{inode}")
+}
+
 /// What a record says, for the machine.
 pub(super) fn taken(state: &State, record: &Record, exits: VecDeque<Exit>) -> Taken {
     let age = clock::boottime().saturating_sub(record.since);
@@ -186,6 +193,7 @@ pub(super) fn taken(state: &State, record: &Record, exits: VecDeque<Exit>) -> Ta
         ending: record.ending,
         asked: record.asked,
         leaving: record.leaving,
+        was_adopted: None,
         stopping: record.stopping.map(|(kill_at, killed)| Stopping { kill_at: kill_at.map(Moment), killed }),
     }
 }

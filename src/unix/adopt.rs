@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
 
 use super::mark::{Mark, Marked};
-use super::{pidfd, remains};
+use super::{clock, pidfd, remains};
 use crate::pure::exit::{How, Pid};
 use crate::pure::state::Record;
 use crate::pure::status::Want;
@@ -28,13 +28,31 @@ pub fn latest(record: Record, mark: Option<&[u8]>) -> (Record, Option<Want>) {
     match mark.and_then(Mark::read) {
         Some(mark) if record.boot_id != mark.boot_id || mark.started > record.started => {
             let Marked { boot_id, pid, started, directory, want } = mark;
-            let marked =
-                Record { boot_id, pid: Some(pid.get()), started, directory, since: started[0], ..record.clone() };
-            // One that has ended again was counted by nobody, and is nobody's loss.
-            if matches!(find(&marked), Found::Alive(..)) { (marked, Some(want)) } else { (record, None) }
+            // What is recorded of the one before it counts as long as it is of the module, not of that program.
+            let marked = Record {
+                boot_id,
+                pid: Some(pid.get()),
+                started,
+                directory,
+                since: started[0],
+                last_start: Some(monotonic(started[0])),
+                counted: record.counted.clone(),
+                streak: record.streak,
+                cgroup: record.cgroup.clone(),
+                ..Record::default()
+            };
+            match find(&marked) {
+                Found::Alive(..) | Found::Ended(..) => (marked, Some(want)),
+                Found::Nothing => (record, None),
+            }
         }
         Some(_) | None => (record, None),
     }
+}
+
+/// A reading of `CLOCK_BOOTTIME` as one of `CLOCK_MONOTONIC`, both in nanoseconds, if the machine has not slept since.
+fn monotonic(boottime: u64) -> u64 {
+    clock::moment().0.saturating_sub(clock::boottime().saturating_sub(boottime))
 }
 
 /// What became of a recorded program.
@@ -83,7 +101,7 @@ pub fn between(ticks: u64) -> [u64; 2] {
     [start, start.saturating_add(TICK - 1)]
 }
 
-/// In nanoseconds. USER_HZ is 100 on every architecture that Rust's standard library runs on.
+/// In nanoseconds. `USER_HZ` is 100 on every architecture that Rust's standard library runs on.
 const TICK: u64 = 10_000_000;
 
 /// Whether a start time in ticks of 1/100 s falls between two readings of the clock in nanoseconds.

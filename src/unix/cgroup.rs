@@ -69,6 +69,12 @@ impl Cgroups {
         group.path.rsplit_once('/').is_some_and(|(tree, _)| tree == self.own)
     }
 
+    /// The group of the module with this number, if it is there: a predecessor's that did not live to record it.
+    #[must_use]
+    pub fn left(&self, number: &str) -> Option<Cgroup> {
+        self.recorded(&format!("{}/{number}", self.own))
+    }
+
     /// A group that a predecessor recorded, if it is one that svtree made and is there.
     #[must_use]
     pub fn recorded(&self, path: &str) -> Option<Cgroup> {

@@ -99,15 +99,27 @@ impl Variables {
     }
 }
 
-/// Whether a process was given the name of this module in its environment, as its programs are; what it has made of its
-/// environment since then does not count. False where that cannot be read.
+/// An exec takes no longer than so many looks of 0.2 ms.
+const MOST_LOOKS: usize = 50;
+
+/// The name of the module in the environment that a process was given, as programs are; `None` where there is none, where
+/// it cannot be read, and where the process has written over it, as those do that show a title.
 #[must_use]
-pub fn is_marked(pid: Pid, module: &ModuleName) -> bool {
-    let mark = pair(OsStr::new(MODULE), module.as_os_str());
-    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+pub fn mark(pid: Pid) -> Option<Vec<u8>> {
+    let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let mut environment = read("environ");
+    for _ in 0..MOST_LOOKS {
+        // In the midst of its exec a process has neither arguments nor an environment. One that has ended has an end, and
+        // one that was given no environment has arguments.
+        if !environment.is_empty() || !read("cmdline").is_empty() || !super::remains::is_executing(pid) {
+            break;
+        }
+        let _ = rustix::event::poll(&mut [], Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 200_000 }));
+        environment = read("environ");
+    }
     // The last one is the one that svtree added.
-    let marked = environment.split(|byte| *byte == 0).rfind(|pair| pair.starts_with(b"SVTREE_MODULE="));
-    marked.is_some_and(|pair| mark.is_ok_and(|mark| pair == mark.as_bytes()))
+    let mut marks = environment.split(|byte| *byte == 0).filter_map(|pair| pair.strip_prefix(b"SVTREE_MODULE="));
+    marks.next_back().map(<[u8]>::to_vec)
 }
 
 /// The files of a directory as daemontools' `envdir` reads them: names that begin with `.` are passed over.

@@ -10,6 +10,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::io::Errno;
 
 use super::raw::{self, Descriptors};
 
@@ -51,7 +52,12 @@ fn replace(executable: &Path, memory: &OwnedFd) -> io::Result<Infallible> {
 
 /// Memory that nobody can change any more.
 fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
-    let memory = rustix::fs::memfd_create("svtree", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let memory = match rustix::fs::memfd_create("svtree", flags | MemfdFlags::NOEXEC_SEAL) {
+        // Before Linux 6.3; since then a machine may allow no other.
+        Err(Errno::INVAL) => rustix::fs::memfd_create("svtree", flags)?,
+        memory => memory?,
+    };
     let mut file = std::fs::File::from(memory);
     file.write_all(bytes)?;
     rustix::fs::fcntl_add_seals(&file, SEALS)?;

@@ -44,6 +44,13 @@ pub fn stat(pid: Pid) -> io::Result<Option<Stat>> {
     }
 }
 
+/// Whether a process that shows no arguments may be in the midst of an exec: it lives, and runs a file.
+#[must_use]
+pub fn is_executing(pid: Pid) -> bool {
+    stat(pid).is_ok_and(|stat| stat.is_some_and(|stat| !matches!(stat.state, b'Z' | b'X')))
+        && fs::symlink_metadata(format!("/proc/{pid}/exe")).is_ok()
+}
+
 /// Whether a process has ended, all its threads with it. The state `Z` of its first thread alone does not say so.
 #[must_use]
 pub fn has_ended(pid: Pid, pidfd: Option<BorrowedFd<'_>>) -> bool {
@@ -87,10 +94,19 @@ pub fn may_exist() -> bool {
         let own = std::process::id();
         File::open(format!("/proc/self/task/{own}/children")).ok()
     });
-    match children.as_ref().map(|children| children.read_at(&mut [0; 1], 0)) {
+    let mut text = [0; 64];
+    match children.as_ref().map(|children| children.read_at(&mut text, 0)) {
         Some(Ok(0)) => false,
+        // Programs that were followed, and all of them after an upgrade, are children of that thread, too.
+        Some(Ok(count)) => {
+            let whole = count < text.len() && text.get(..count).is_some_and(|text| text.ends_with(b" "));
+            let pids = text.get(..count).unwrap_or_default().split(|byte| *byte == b' ').filter(|pid| !pid.is_empty());
+            let claimed = pidfd::claimed();
+            let is_claimed = |pid: &[u8]| claimed.iter().any(|claimed| claimed.to_string().as_bytes() == pid);
+            !whole || !pids.into_iter().all(is_claimed)
+        }
         // Without that file only the search tells.
-        Some(Ok(_) | Err(_)) | None => true,
+        Some(Err(_)) | None => true,
     }
 }
 
@@ -159,6 +175,8 @@ pub struct Whose<'a> {
     pub cgroup: Option<&'a Cgroup>,
     /// Whether what it leaves is svtree's: so it is unless the program was a predecessor's.
     pub own: bool,
+    /// The program that has just ended, if it is known: what runs under its name, and came to svtree from it, is its.
+    pub program: Option<&'a Stat>,
     /// Processes that are known and no remains: the one that ended, a `finish`, scripts.
     pub except: &'a [Pid],
 }
@@ -208,8 +226,18 @@ fn is_member(pid: Pid, whose: Whose<'_>, found: &[Remaining]) -> io::Result<bool
         return Ok(true);
     }
     // Of those that are not ours the environment says nothing: there may be another tree with a module of that name.
-    Ok(whose.own
-        && (found.iter().any(|member| member.pid.get() == stat.parent) || environment::is_marked(pid, whose.module)))
+    if !whose.own || found.iter().any(|member| member.pid.get() == stat.parent) {
+        return Ok(whose.own);
+    }
+    Ok(match (environment::mark(pid), whose.program) {
+        (Some(mark), _) => mark == whose.module.as_bytes(),
+        // A daemon that has made a session of its own and writes its title over its environment.
+        (None, Some(program)) => {
+            let is_orphan = u32::try_from(stat.parent).is_ok_and(|parent| parent == std::process::id());
+            is_orphan && stat.command == program.command && stat.started >= program.started
+        }
+        (None, None) => false,
+    })
 }
 
 /// The process that the others descend from, else the oldest.

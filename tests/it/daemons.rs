@@ -1,13 +1,12 @@
 //! Real daemons that put themselves in the background: followed, answering, restarted, retired, with one copy at a time.
 
 use std::path::{Path, PathBuf};
-use std::process::Child;
 
 use rustix::process::Signal;
 
 use crate::harness::{
-    Tree, alive, arguments, descendants, eventually, is_root, process_field, program, ran, runs, signal_pid, skip, spawn,
-    text, wait_for,
+    Bystander, Tree, alive, arguments, descendants, eventually, is_root, process_field, program, ran, runs, signal_pid,
+    skip, text, wait_for,
 };
 use crate::programs::{answers, free_port};
 
@@ -48,7 +47,10 @@ impl Daemon<'_> {
             (state["followed"] == true && state["pid"] == pid && alive(pid)).then_some(pid)
         });
         eventually(format!("{} to answer", self.name), || self.answering());
-        assert_eq!(self.copies(), [pid], "one copy, and it is the program");
+        // One that was taken over has another parent.
+        let adopted = self.tree.state(self.name)["adopted"] == true;
+        let own = if adopted { Vec::new() } else { vec![pid] };
+        assert_eq!(self.copies(), own, "one copy, and it is the program");
         pid
     }
 
@@ -211,7 +213,11 @@ fn nginx_that_replaces_itself_is_followed_and_no_restart_is_counted() {
             workers(&daemon, master);
             // The new master is started by the old one, which stays until it is told to go: as its manual says.
             let letter = round % 2 == 0;
-            if letter { tree.letter("nginx", "2") } else { signal_pid(master, Signal::USR2) }
+            if letter {
+                tree.letter("nginx", "2");
+            } else {
+                signal_pid(master, Signal::USR2);
+            }
             let entry = tree.entry("nginx");
             let new: i32 = wait_for("the new master", || {
                 let pid = text(&entry.join("nginx.pid")).trim().parse().ok()?;
@@ -252,7 +258,7 @@ fn sshd<'a>(tree: &'a Tree, toml: &str) -> Option<Daemon<'a>> {
         ),
         false => format!("#!/bin/sh\nexec {} -f \"$PWD/sshd_config\" -E \"$PWD/log\"\n", sshd.display()),
     };
-    if is_root() && ran(tree.command(["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/run"])).code != Some(0) {
+    if is_root() && ran(&mut tree.command(["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/run"])).code != Some(0) {
         skip("sshd as root wants /run/sshd, and nothing can be mounted here");
         return None;
     }
@@ -269,14 +275,16 @@ fn sshd_in_the_background_lives_in_the_tree() {
 }
 
 /// A login that stays open; `None`, with a line that says why, where none can be had. The pid is of its shell.
-fn login(daemon: &Daemon<'_>) -> Option<(Child, i32)> {
+fn login(daemon: &Daemon<'_>) -> Option<(Bystander, i32)> {
     let ssh = program("ssh")?;
     let tree = daemon.tree;
     let port = daemon.port.to_string();
     let to_run = |said: &str| {
         let mut command = tree.command([&ssh]);
         command.args(["-q", "-F", "none", "-p", &port, "-i"]).arg(tree.path("user"));
-        for option in ["BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "IdentitiesOnly=yes"] {
+        for option in
+            ["BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "IdentitiesOnly=yes"]
+        {
             command.args(["-o", option]);
         }
         command.args(["127.0.0.1", said]);
@@ -287,8 +295,8 @@ fn login(daemon: &Daemon<'_>) -> Option<(Child, i32)> {
         return None;
     }
     let note = tree.path("notes/login");
-    let said = format!("echo $$ > '{}'; exec sleep 1000", note.display());
-    let client = spawn(&mut to_run(&said)).expect("ssh starts");
+    let said = format!("echo $$ > '{}'; exec sleep 60", note.display());
+    let client = Bystander::start(&mut to_run(&said));
     let shell = wait_for("the login", || text(&note).trim().parse().ok());
     Some((client, shell))
 }
@@ -302,11 +310,13 @@ fn with_scope_main_a_restart_of_sshd_keeps_open_logins() {
     for letters in ["k", "t", "du"] {
         let before = tree.pid("sshd").unwrap_or(pid);
         tree.letter("sshd", letters);
-        wait_for("another sshd", || tree.pid("sshd").filter(|pid| *pid != before && tree.state("sshd")["followed"] == true));
+        wait_for("another sshd", || {
+            tree.pid("sshd").filter(|pid| *pid != before && tree.state("sshd")["followed"] == true)
+        });
         eventually("it to answer", || daemon.answering());
-        assert!(alive(shell) && client.try_wait().expect("wait").is_none(), "{letters} leaves the login alone");
+        assert!(alive(shell) && client.lives(), "{letters} leaves the login alone");
     }
-    client.kill().expect("kill");
-    client.wait().expect("wait");
-    eventually("the login to end with its client", || !alive(shell));
+    // It has no terminal, and so does not hear that its client has gone.
+    signal_pid(shell, Signal::KILL);
+    eventually("the login to end", || !alive(shell));
 }

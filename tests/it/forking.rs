@@ -62,7 +62,13 @@ fn what_a_program_leaves_when_it_exits_0_is_the_program_from_then_on() {
     });
     let state = tree.state("web");
     assert!(state["state"] == "up" && state["adopted"] == false, "{state}");
-    assert_eq!(tree.called("svstat", ["web"]).ok().split_once(" seconds").map(|(line, _)| line.starts_with(&format!("web: up (pid {pid}) "))), Some(true));
+    assert_eq!(
+        tree.called("svstat", ["web"])
+            .ok()
+            .split_once(" seconds")
+            .map(|(line, _)| line.starts_with(&format!("web: up (pid {pid}) "))),
+        Some(true)
+    );
     assert_eq!(zombies(svtree), [0; 0]);
     assert_eq!(tree.notes("twice"), [""; 0]);
 }
@@ -71,8 +77,11 @@ fn what_a_program_leaves_when_it_exits_0_is_the_program_from_then_on() {
 fn a_daemon_that_forks_twice_is_followed_to_the_last() {
     let tree = Tree::running();
     let last = "echo $$ >> \"$SVTREE_IT/notes/web\"; exec sleep 1000";
-    tree.service("web").script("last", &format!("#!/bin/sh\n{last}\n"))
-        .run("#!/bin/sh\nsetsid sh -c './last & exit 0' &\nexit 0\n").toml(SOON).moved_in();
+    tree.service("web")
+        .script("last", &format!("#!/bin/sh\n{last}\n"))
+        .run("#!/bin/sh\nsetsid sh -c './last & exit 0' &\nexit 0\n")
+        .toml(SOON)
+        .moved_in();
     let pid = followed(&tree, "web", 1);
     stays(Duration::from_millis(300), "the same one", || tree.pid("web") == Some(pid));
     assert_eq!(tree.state("web")["restarts"], 0);
@@ -134,7 +143,10 @@ fn what_a_failed_program_leaves_is_not_followed() {
     let (inside, outside) = (tree.noted_pids("inside", 1)[0], tree.noted_pids("outside", 1)[0]);
     assert!(!alive(inside) && alive(outside), "before a restart only its session is cleared");
     let state = tree.state("web");
-    assert!(state["followed"] == false && state["exits"][0]["pid"] == first && state["exits"][0]["code"] == 1, "{state}");
+    assert!(
+        state["followed"] == false && state["exits"][0]["pid"] == first && state["exits"][0]["code"] == 1,
+        "{state}"
+    );
     tree.letter("web", "d");
     tree.becomes("web", "down");
     assert!(!alive(outside), "on d all of it ends");
@@ -194,7 +206,10 @@ fn with_forking_ignore_its_exit_is_its_exit_and_what_it_leaves_stops_no_restart(
     let (inside, outside) = (tree.noted_pids("inside", 1)[0], tree.noted_pids("outside", 1)[0]);
     assert!(alive(inside) && alive(outside), "it is left alone");
     let state = tree.state("web");
-    assert!(state["followed"] == false && state["exits"][0]["pid"] == first && state["exits"][0]["code"] == 0, "{state}");
+    assert!(
+        state["followed"] == false && state["exits"][0]["pid"] == first && state["exits"][0]["code"] == 0,
+        "{state}"
+    );
     tree.letter("web", "d");
     tree.becomes("web", "down");
     assert!(!alive(inside) && !alive(outside), "on d all of it ends");
@@ -233,8 +248,12 @@ fn restart_never_and_once_end_with_the_followed_one_not_before() {
 fn finish_runs_after_the_followed_one_with_its_code() {
     let tree = Tree::running();
     let daemon = "#!/bin/sh\ntrap 'exit 7' USR1\necho $$ >> \"$SVTREE_IT/notes/web\"\nwhile :; do sleep 0.01; done\n";
-    tree.service("web").script("daemon", daemon).run("#!/bin/sh\nsetsid ./daemon &\nexit 0\n").toml(SOON)
-        .script("finish", "#!/bin/sh\necho \"$@\" >> \"$SVTREE_IT/notes/finish\"\n").moved_in();
+    tree.service("web")
+        .script("daemon", daemon)
+        .run("#!/bin/sh\nsetsid ./daemon &\nexit 0\n")
+        .toml(SOON)
+        .script("finish", "#!/bin/sh\necho \"$@\" >> \"$SVTREE_IT/notes/finish\"\n")
+        .moved_in();
     followed(&tree, "web", 1);
     assert_eq!(tree.notes("finish"), [""; 0], "not when it goes to the background");
     tree.letter("web", "1");
@@ -273,7 +292,10 @@ fn a_followed_one_survives_svtree_and_is_followed_by_the_next_one() {
 #[test]
 fn one_that_goes_to_the_background_while_svtree_is_dead_is_followed_by_the_next_one() {
     let tree = Tree::running();
-    let run = DAEMON.replace("exit 0", "touch \"$SVTREE_IT/notes/ready\"\nuntil [ -e \"$SVTREE_IT/notes/go\" ]; do :; done\nexit 0");
+    let run = DAEMON.replace(
+        "exit 0",
+        "touch \"$SVTREE_IT/notes/ready\"\nuntil [ -e \"$SVTREE_IT/notes/go\" ]; do :; done\nexit 0",
+    );
     tree.service("web").run(&run).moved_in();
     let pid = tree.up("web");
     eventually("its daemon", || tree.path("notes/ready").exists());
@@ -351,7 +373,8 @@ fn a_plain_user_has_his_daemons_followed() {
 fn what_runs_beside_a_followed_one_when_that_ends_is_no_program() {
     let tree = Tree::running();
     // A followed daemon that crashes, and leaves a worker in its session: that is in the way of the next one.
-    let daemon = "#!/bin/sh\nsleep 1000 &\necho $! >> \"$SVTREE_IT/notes/workers\"\necho $$ >> \"$SVTREE_IT/notes/web\"\nwait\n";
+    let daemon =
+        "#!/bin/sh\nsleep 1000 &\necho $! >> \"$SVTREE_IT/notes/workers\"\necho $$ >> \"$SVTREE_IT/notes/web\"\nwait\n";
     tree.service("web").script("daemon", daemon).run("#!/bin/sh\nsetsid ./daemon &\nexit 0\n").toml(SOON).moved_in();
     let pid = followed(&tree, "web", 1);
     signal_pid(pid, Signal::KILL);

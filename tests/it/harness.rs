@@ -23,7 +23,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub use commands::{Ran, append, chmod, ran, replace, spawn, text, walk, write, write_fifo};
+pub use commands::{Bystander, Ran, append, chmod, ran, replace, spawn, text, walk, write, write_fifo};
 pub use machine::{AS_NOBODY, executable, is_root, missing, program, skip};
 pub use processes::{
     alive, arguments, children, descendants, descriptors, environment, limit_descriptors, process_field, process_state,

@@ -9,13 +9,13 @@ use rustix::process::Signal;
 use crate::harness::{Service, Tree, eventually, is_root, program, signal_pid};
 
 /// A port that was free a moment ago.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     listener.local_addr().expect("an address").port()
 }
 
 /// Sends a request and returns what is answered, up to the expected text; `None` if that does not come.
-pub fn answers(port: u16, request: &str, expected: &str) -> Option<String> {
+pub(crate) fn answers(port: u16, request: &str, expected: &str) -> Option<String> {
     let limit = Duration::from_secs(2);
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut stream = TcpStream::connect_timeout(&address, limit).ok()?;

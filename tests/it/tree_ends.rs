@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::harness::{Tree, alive, eventually, remove, signal_pid, stays, text};
+use crate::harness::{Bystander, Tree, alive, eventually, remove, signal_pid, stays, text};
 
-/// Leaves processes in sessions of their own, by double forks too, with and without an environment; each notes itself in
-/// `escaped`. `ENV` stands in front of those that have cleared it.
+/// Leaves processes in sessions of their own, by double forks too; each notes itself in `escaped`.
 const ESCAPING: &str = "#!/bin/sh
 escape='echo $$ >> \"$0\"; exec sleep 1000'
 notes=$SVTREE_IT/notes/escaped
@@ -38,7 +37,9 @@ fn left(escaped: Vec<i32>) -> Vec<i32> {
 
 /// Whether what has cleared its environment can be found here.
 fn has_cgroups(tree: &Tree) -> bool {
-    eventually("svtree to have begun", || tree.home(".").join(".lock").exists() || tree.path("status").read_dir().is_ok_and(|mut d| d.next().is_some()));
+    tree.sleeper("first");
+    // By then it has said what it misses.
+    tree.up("first");
     let has = !tree.stderr().contains("control groups");
     if !has {
         crate::harness::skip("svtree can make no cgroups here, and nothing else tells whose such a process is");
@@ -158,7 +159,8 @@ fn what_ignores_term_in_a_session_of_its_own_is_killed_after_the_timeout_and_nam
 #[test]
 fn what_had_to_be_killed_is_named_in_the_log_of_warnings() {
     let tree = Tree::running();
-    let script = "#!/bin/sh\nsh -c 'trap \"\" TERM; echo $$ >> \"$SVTREE_IT/notes/deaf\"; exec sleep 1000' &\nexec sleep 1000\n";
+    let script =
+        "#!/bin/sh\nsh -c 'trap \"\" TERM; echo $$ >> \"$SVTREE_IT/notes/deaf\"; exec sleep 1000' &\nexec sleep 1000\n";
     tree.service("web").run(script).toml("[stop]\ntimeout = '300ms'").moved_in();
     tree.up("web");
     let deaf = tree.noted_pids("deaf", 1)[0];
@@ -295,16 +297,13 @@ fn a_stranger_with_the_name_of_a_module_in_its_environment_is_left_alone() {
         let Some(tree) = tree else { return };
         tree.start();
         let mut command = tree.command(["sleep", "1000"]);
-        let mut stranger = crate::harness::spawn(command.env("SVTREE_MODULE", "web")).expect("a stranger");
-        let theirs = stranger.id().cast_signed();
+        let mut stranger = Bystander::start(command.env("SVTREE_MODULE", "web"));
         tree.service("web").run(ESCAPING).moved_in();
         tree.up("web");
         let escaped = tree.noted_pids("escaped", ESCAPED);
         tree.letter("web", "d");
         tree.becomes("web", "down");
-        assert!(alive(theirs), "it is not svtree's");
+        assert!(stranger.lives(), "it is not svtree's");
         assert_eq!(left(escaped), [0; 0]);
-        stranger.kill().expect("kill");
-        stranger.wait().expect("wait");
     }
 }

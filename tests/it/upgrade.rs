@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::harness::{
-    CRASHING, DEAF, NOTING, Ran, SLEEPER, SVTREE, Tree, alive, arguments, descriptors, environment, eventually,
-    process_field, remove, signal_pid, spawn, stays, text, write, zombies,
+    CRASHING, DEAF, NOTING, ONE_COPY, Ran, SLEEPER, SVTREE, Tree, alive, arguments, descriptors, environment,
+    eventually, process_field, remove, signal_pid, spawn, stays, text, write, zombies,
 };
 
 /// A tree whose svtree was started as `./svtree`, a link in the tree's directory.
@@ -64,7 +64,7 @@ fn every_pid_lock_and_record_is_the_same_afterwards() {
     let locks = tree.ran(["fuser".into(), tree.home("web/lock").into_os_string()]);
     assert!(locks.code != Some(0) || locks.out.trim() == svtree.to_string(), "{locks:?}");
     assert_eq!(tree.state("web")["restarts"], 0);
-    assert!(tree.stderr().contains("upgraded to version"), "{}", tree.stderr());
+    eventually("it to be told", || tree.stderr().contains("upgraded to version"));
     // It hears and acts as before.
     tree.letter("web", "k");
     tree.up_again("web", before[0]);
@@ -224,7 +224,8 @@ fn a_finish_that_runs_meanwhile_runs_once_and_to_its_end() {
     let finish = "#!/bin/sh\necho begun >> \"$SVTREE_IT/notes/finish\"\n\
         while [ ! -e \"$SVTREE_IT/go\" ]; do sleep 0.05; done\necho ended >> \"$SVTREE_IT/notes/finish\"\n";
     tree.service("web").run(NOTING).script("finish", finish).moved_in();
-    let pid = tree.up("web");
+    let pid = tree.noted_pids("web", 1)[0];
+    tree.up("web");
     signal_pid(pid, Signal::KILL);
     eventually("finish to run", || tree.notes("finish") == ["begun"]);
     upgrade(&tree).ok();
@@ -299,7 +300,8 @@ fn what_cannot_take_over_is_refused_and_all_stays_as_it_was() {
         replaced(&tree, script, mode);
         let told = upgrade(&tree).failed(111);
         assert!(told.contains(why) && told.contains("/svtree: "), "{script:?}: {told}");
-        assert!(tree.stderr().lines().last().is_some_and(|line| line.ends_with("the old one goes on")));
+        let is_told = |line: &str| line.contains(why) && line.ends_with("the old one goes on");
+        eventually("it to be told", || tree.stderr().lines().last().is_some_and(is_told));
     }
     fs::remove_file(tree.path("svtree")).expect("removed");
     assert!(upgrade(&tree).failed(111).contains("No such file"));
@@ -367,12 +369,11 @@ fn twenty_upgrades_leave_nothing_behind() {
     upgrade(&tree).ok();
     let open = || descriptors(svtree).len();
     let mapped = || text(&PathBuf::from(format!("/proc/{svtree}/maps"))).lines().count();
-    let still = |count: &dyn Fn() -> usize| {
-        let mut last = 0;
-        eventually("it to be still", || std::mem::replace(&mut last, count()) == last);
-        last
-    };
-    let before = (still(&open), still(&mapped));
+    let mut before = (0, 0);
+    stays(Duration::from_millis(500), "the most there is", || {
+        before = (before.0.max(open()), before.1.max(mapped()));
+        true
+    });
     for _ in 0..20 {
         upgrade(&tree).ok();
     }
@@ -383,7 +384,8 @@ fn twenty_upgrades_leave_nothing_behind() {
 
 #[test]
 fn a_program_that_is_started_afterwards_sees_nothing_of_it() {
-    let tree = Tree::running();
+    let tree = Tree::new().through(["sh", "-c", "ulimit -Sn 256; exec \"$@\"", "sh"]);
+    tree.start();
     tree.sleeper("before");
     let before = tree.up("before");
     for _ in 0..2 {
@@ -397,6 +399,8 @@ fn a_program_that_is_started_afterwards_sees_nothing_of_it() {
             .filter(|variable| !["SVTREE_MODULE=", "PWD="].iter().any(|own| variable.starts_with(own)))
             .collect()
     };
+    // The shell has made room for the program.
+    eventually("both to be executed", || [before, after].iter().all(|pid| arguments(*pid)[..1] == ["sleep"]));
     let (after_it, before_it) = (seen(after), seen(before));
     let differ = |these: &[String], those: &[String]| -> Vec<String> {
         these.iter().filter(|variable| !those.contains(variable)).cloned().collect()
@@ -442,8 +446,61 @@ fn a_tree_that_was_started_as_svscan_goes_on_as_svscan() {
     let pid = tree.up("web");
     upgrade(&tree).ok();
     assert_eq!(tree.up("web"), pid);
-    assert!(tree.stderr().contains("svscan: upgraded"), "{}", tree.stderr());
+    eventually("it to be told", || tree.stderr().contains("svscan: upgraded"));
     assert_eq!(arguments(tree.pid_of_svtree())[0], "svscan");
+}
+
+#[test]
+fn modules_that_come_go_and_die_meanwhile_end_in_the_true_set() {
+    let tree = Tree::running();
+    let names: Vec<String> = (0..10).map(|number| format!("m{number}")).collect();
+    let drop_in = |name: &String| tree.service(name).run(ONE_COPY).toml("[restart]\ndelay = '10ms'").moved_in();
+    for name in &names {
+        drop_in(name);
+    }
+    for name in &names {
+        tree.up(name);
+    }
+    for round in 0..20 {
+        let mut client = upgrading(&tree);
+        let [killed, moved, told] = [1, 4, 7].map(|offset| &names[(round * 3 + offset) % names.len()]);
+        if let Some(pid) = tree.pid(killed) {
+            signal_pid(pid, Signal::KILL);
+        }
+        if tree.entry(moved).exists() {
+            tree.move_out(moved);
+        } else {
+            drop_in(moved);
+        }
+        // One that is away just now hears nothing.
+        if tree.entry(told).exists() && tree.pid(told).is_some() {
+            tree.letter(told, "du");
+        }
+        assert!(client.wait().expect("its end").success());
+    }
+    for name in &names {
+        if tree.entry(name).exists() {
+            tree.up(name);
+        } else {
+            tree.goes(name);
+        }
+    }
+    assert_eq!(tree.notes("twice"), [""; 0]);
+    eventually("no zombie to be left", || zombies(tree.pid_of_svtree()).is_empty());
+    let running = names.iter().filter(|name| tree.entry(name).exists()).count();
+    eventually("nothing else to run", || tree.processes().len() == running + 1);
+}
+
+#[test]
+fn a_plain_user_upgrades_as_well() {
+    let Some(tree) = Tree::new().for_nobody() else { return };
+    tree.start();
+    tree.sleeper("web");
+    let pid = tree.up("web");
+    upgrade(&tree).ok();
+    assert_eq!(tree.up("web"), pid);
+    tree.letter("web", "k");
+    tree.up_again("web", pid);
 }
 
 #[test]

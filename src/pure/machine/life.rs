@@ -12,7 +12,7 @@ use crate::pure::status::Want;
 use crate::pure::time::Stamp;
 
 /// A program that puts itself in the background does so within this time.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 /// A program that could not be started is tried again after no less than this.
 const SHORTEST_AFTER_FAILURE: Duration = Duration::from_millis(100);

@@ -68,6 +68,8 @@ pub struct Machine {
     within: Option<Duration>,
     /// How far a predecessor's stop had come.
     stopping: Option<Stopping>,
+    /// Handed down by a predecessor that ran as this very process: whether the program was adopted there.
+    was_adopted: Option<bool>,
     restart: Restart,
     stop: Stop,
     exits_kept: usize,
@@ -110,6 +112,7 @@ impl Machine {
             cleared: false,
             within: None,
             stopping: None,
+            was_adopted: None,
             restart: rules.restart,
             stop: rules.stop,
             exits_kept: rules.exits_kept,
@@ -144,6 +147,7 @@ impl Machine {
         self.asked = taken.asked;
         self.leaving = taken.leaving;
         self.stopping = taken.stopping;
+        self.was_adopted = taken.was_adopted;
         if taken.failed {
             self.phase = Phase::Failed;
         } else if let Some(until) = taken.until {
@@ -308,6 +312,10 @@ impl Machine {
     }
 
     fn begin(&mut self, now: Stamp, actions: &mut Vec<Action>) {
+        if self.ending && self.want == Want::Down {
+            // Told to end, and perhaps not to the end of it.
+            return self.wait_or_rest(now, actions);
+        }
         if self.phase == Phase::Failed || self.want != Want::Up {
             return;
         }
@@ -322,7 +330,7 @@ impl Machine {
     }
 
     fn adopt(&mut self, now: Stamp, pid: Pid, paused: bool, actions: &mut Vec<Action>) {
-        self.adopted = true;
+        self.adopted = self.was_adopted.take().unwrap_or(true);
         self.phase = Phase::Up { pid, paused };
         self.reason = None;
         match self.stopping.take() {

@@ -257,6 +257,8 @@ pub struct Taken {
     pub leaving: bool,
     /// How far the stop had come.
     pub stopping: Option<Stopping>,
+    /// If the predecessor was this very process: whether the program had been adopted.
+    pub was_adopted: Option<bool>,
 }
 
 /// How far a stop has come.

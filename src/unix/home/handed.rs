@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Home;
 use super::view::View;
 use crate::pure::name::ModuleName;
+use crate::pure::status::LENGTH;
 use crate::unix::raw::Descriptors;
 
 /// The descriptors of a home.
@@ -20,14 +21,22 @@ pub struct Numbers {
     svcontrol: RawFd,
     service: RawFd,
     view: Option<ViewNumbers>,
+    /// What `status` says, so that it is written only when it says something else; as all the following.
+    #[serde(default)]
+    status: Option<[u8; LENGTH]>,
 }
 
-/// Those of a `supervise/` directory, and what its `stat` says: that is written only when it says something else.
+/// Those of a `supervise/` directory, and what its files say.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct ViewNumbers {
     lock: Option<RawFd>,
     control: Option<RawFd>,
+    #[serde(default)]
     stat: Option<String>,
+    #[serde(default)]
+    pid: Option<String>,
+    #[serde(default)]
+    status: Option<[u8; LENGTH]>,
 }
 
 impl Numbers {
@@ -51,11 +60,14 @@ impl Home {
                 lock: view.lock.as_ref().map(AsRawFd::as_raw_fd),
                 control: view.control.as_ref().map(AsRawFd::as_raw_fd),
                 stat: view.stat.map(str::to_owned),
+                pid: view.pid.clone(),
+                status: view.published,
             }),
+            status: self.published,
         }
     }
 
-    /// The home of a predecessor; `None` if a descriptor is missing. What its records say counts as not known.
+    /// The home of a predecessor; `None` if a descriptor is missing. What `state.json` says counts as not known.
     pub fn handed_down(root: &Path, name: &ModuleName, numbers: &Numbers, from: &mut Descriptors) -> Option<Home> {
         Some(Home {
             path: root.join(name.as_os_str()),
@@ -68,12 +80,12 @@ impl Home {
                     lock: from.take_any(view.lock)?,
                     control: from.take_any(view.control)?,
                     stat: STATS.into_iter().find(|stat| view.stat.as_deref() == Some(stat)),
-                    pid: None,
-                    published: None,
+                    pid: view.pid.clone(),
+                    published: view.status,
                 }),
                 None => None,
             },
-            published: None,
+            published: numbers.status,
             published_state: None,
         })
     }

@@ -22,7 +22,7 @@ pub use self::damage::{Damage, Homes, Part};
 use self::files::{DIRECTORY, LOCK_PATIENCE, discard, fifo, lock, make_directories, replace, same_fifo, stands};
 pub use self::handed::Numbers;
 pub use self::root::{Root, left, publish_state, remove, unpublish_state};
-use self::view::{Beside, View};
+use self::view::{Beside, View, is_shared_with_another};
 use super::{clock, raw};
 use crate::pure::exit::Pid;
 use crate::pure::name::ModuleName;
@@ -127,8 +127,18 @@ impl Home {
         make_directories(root, name).map_err(failed)?;
         let directory = openat(rustix::fs::CWD, &path, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())
             .map_err(|errno| failed(errno.into()))?;
-        let lock = lock(directory.as_fd(), Path::new(file::LOCK), &path, LOCK_PATIENCE)?;
-        let svcontrol = fifo(directory.as_fd(), Path::new(file::SVCONTROL)).map_err(failed)?;
+        let take = || lock(directory.as_fd(), Path::new(file::LOCK), &path, LOCK_PATIENCE);
+        let mut lock = take()?;
+        if is_shared_with_another(service.as_fd(), lock.as_fd(), 1, &[file::LOCK]) {
+            // Held until the new one is.
+            discard(directory.as_fd(), Path::new(file::LOCK)).map_err(failed)?;
+            lock = take()?;
+        }
+        let mut svcontrol = fifo(directory.as_fd(), Path::new(file::SVCONTROL)).map_err(failed)?;
+        if is_shared_with_another(service.as_fd(), svcontrol.as_fd(), 3, &[file::CONTROL, file::OK]) {
+            discard(directory.as_fd(), Path::new(file::SVCONTROL)).map_err(failed)?;
+            svcontrol = fifo(directory.as_fd(), Path::new(file::SVCONTROL)).map_err(failed)?;
+        }
         for link in [file::CONTROL, file::OK] {
             same_fifo(directory.as_fd(), Path::new(link), Path::new(file::SVCONTROL)).map_err(failed)?;
         }
@@ -149,7 +159,8 @@ impl Home {
 
     /// The FIFOs that letters come through.
     pub fn controls(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        std::iter::once(self.svcontrol.as_fd()).chain(self.view.as_ref().and_then(|view| view.control.as_ref()).map(AsFd::as_fd))
+        std::iter::once(self.svcontrol.as_fd())
+            .chain(self.view.as_ref().and_then(|view| view.control.as_ref()).map(AsFd::as_fd))
     }
 
     /// The service directory.

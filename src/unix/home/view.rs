@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, FileType, Mode, linkat, mkdirat, renameat, statat};
+use rustix::fs::{AtFlags, FileType, Mode, linkat, mkdirat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
 use super::files::{LOCK_PATIENCE, discard, fifo, lock, replace, same_fifo, says, stands};
@@ -156,11 +156,39 @@ fn take_lock(service: BorrowedFd<'_>, home: Beside<'_>, patience: Duration) -> R
         Err(Errno::EXIST) if stands(service, &name, home.lock) => return Ok(None),
         Err(_) => {}
     }
-    // Another one stands there: while it is held nobody else has it, nor gets it by that name.
-    let held = lock(service, &name, home.path, patience)?;
+    // Another one stands there: while it is held nobody else has it, nor gets it by that name. One that is held by this
+    // very process is the lock of another home, which had this directory once: two threads are never given one directory.
+    let held = match lock(service, &name, home.path, patience) {
+        Err(NotOpened::Locked(_, Some(pid))) if u32::try_from(pid.get()).is_ok_and(|pid| pid == std::process::id()) => {
+            None
+        }
+        held => Some(held?),
+    };
     let new = inside(".lock.new");
-    let replaced = link(&new).is_ok() && renameat(service, &new, service, &name).is_ok();
-    Ok((!replaced).then_some(held))
+    let _ = unlinkat(service, &new, AtFlags::empty());
+    if link(&new).is_ok() && renameat(service, &new, service, &name).is_ok() {
+        return Ok(None);
+    }
+    match held {
+        Some(held) => Ok(Some(held)),
+        None => {
+            discard(service, &name).map_err(|error| NotOpened::Failed(home.path.join(&name), error))?;
+            lock(service, &name, home.path, patience).map(Some)
+        }
+    }
+}
+
+/// Whether a file of a home, which has so many names there, has more of them than it has in this view: in a directory that
+/// this home had once, where it would speak for the wrong module.
+pub(super) fn is_shared_with_another(
+    service: BorrowedFd<'_>,
+    held: BorrowedFd<'_>,
+    own: usize,
+    names: &[&str],
+) -> bool {
+    let Ok(links) = rustix::fs::fstat(held).map(|stat| stat.st_nlink) else { return false };
+    let links = usize::try_from(links).unwrap_or(usize::MAX);
+    links > own && links > own + names.iter().filter(|name| stands(service, &inside(name), held)).count()
 }
 
 /// Takes `supervise/control`, in the same way.

@@ -253,7 +253,7 @@ fn clone_into(stack: &Stack, flags: c_int, cgroup: BorrowedFd<'_>, job: &mut Job
     };
     job.grouped = true;
     let size = size_of::<CloneArguments>();
-    let result: isize;
+    let result: libc::c_long;
     // SAFETY: as for `clone`: the stack is ours alone, and this thread waits until the child is done with what it shares.
     // The child begins behind the system call with an empty stack, whose end is aligned, and never gets back here.
     #[cfg(target_arch = "x86_64")]
@@ -267,7 +267,7 @@ fn clone_into(stack: &Stack, flags: c_int, cgroup: BorrowedFd<'_>, job: &mut Job
             "call r13",
             "ud2",
             "2:",
-            inlateout("rax") libc::SYS_clone3 as isize => result,
+            inlateout("rax") libc::SYS_clone3 => result,
             in("rdi") &raw const arguments,
             in("rsi") size,
             in("r12") ptr::from_mut(job),

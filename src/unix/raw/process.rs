@@ -133,12 +133,33 @@ pub(super) unsafe fn set_default(signal: c_int) {
 /// Lets this thread never take a processor from another one that runs: for one that hears of every exit, but has to do
 /// only with orphans, and must not get in the way of the restart.
 pub fn give_way() {
+    let mut parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: writes one structure; 0 is the calling thread.
+    let before = unsafe {
+        libc::sched_getparam(0, &raw mut parameters);
+        libc::sched_getscheduler(0)
+    };
+    let _ = HASTE.set((before, parameters.sched_priority));
     schedule(libc::SCHED_BATCH);
 }
 
+/// As it was before: for a thread that executes another program.
+pub fn give_way_no_more() {
+    if let Some((policy, priority)) = HASTE.get() {
+        schedule_at(*policy, *priority);
+    }
+}
+
+/// How the one thread that gives way was scheduled before.
+static HASTE: OnceLock<(c_int, c_int)> = OnceLock::new();
+
 /// Sets the scheduling policy of this thread, or of a child that has only one; its nice value stays.
 pub(super) fn schedule(policy: c_int) {
-    let parameters = libc::sched_param { sched_priority: 0 };
+    schedule_at(policy, 0);
+}
+
+fn schedule_at(policy: c_int, priority: c_int) {
+    let parameters = libc::sched_param { sched_priority: priority };
     // SAFETY: reads one structure; 0 is the calling thread. Where it is refused nothing is different but the haste.
     unsafe {
         libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const parameters);

@@ -7,7 +7,7 @@ use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::sync::{PoisonError, RwLock};
 
 use super::{PATIENCE, poll};
@@ -39,6 +39,29 @@ impl Ran {
         assert!(!line.is_empty() && !line.contains('\n'), "one line: {self:?}");
         assert!(!line.contains("panicked") && !line.ends_with('.'), "{self:?}");
         self.err
+    }
+}
+
+/// A process beside the tree that ends with the test, also with one that fails.
+pub struct Bystander(Child);
+
+impl Bystander {
+    /// Starts it; it holds nothing of the suite's open.
+    pub fn start(command: &mut Command) -> Bystander {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Bystander(spawn(command).unwrap_or_else(|error| panic!("{command:?}: {error}")))
+    }
+
+    /// Whether it runs.
+    pub fn lives(&mut self) -> bool {
+        self.0.try_wait().is_ok_and(|ended| ended.is_none())
+    }
+}
+
+impl Drop for Bystander {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

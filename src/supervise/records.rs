@@ -1,0 +1,91 @@
+//! What a module writes of itself, and how its home is put right.
+//!
+//! Must never decide what is true: the machine says it.
+
+use std::os::unix::ffi::OsStrExt;
+
+use super::{FIFO_READS, Report, Supervise};
+use crate::pure::machine::{Event, Phase};
+use crate::pure::name::escaped;
+use crate::unix::home::{Level, NotOpened};
+use crate::unix::{clock, report};
+
+impl Supervise {
+    /// Whether the status directory is about to be removed.
+    pub(super) fn is_going(&self) -> bool {
+        self.removes && matches!(self.machine.phase(), Phase::Gone)
+    }
+
+    fn heal_home(&mut self) -> Result<bool, NotOpened> {
+        // What was written into a FIFO that is gone was written to this module: all that fits into one.
+        for control in 0..self.home.controls().count() {
+            let _ = (0..FIFO_READS).find(|_| !self.read_letters(control));
+        }
+        self.home.heal(&self.task.root, &self.task.name)
+    }
+
+    /// Puts the home right if others damaged it, and says again what it has to say.
+    pub(super) fn heal(&mut self) {
+        match self.heal_home() {
+            Ok(true) => {
+                self.lines
+                    .push((Level::Warning, "somebody damaged the status directory; it is whole again".to_owned()));
+                self.report(Report::Begun(self.task.name.clone()));
+                self.healing.worked(&format!("putting {} right: it is whole again", self.task.name));
+                self.feed(Event::Heal);
+            }
+            Ok(false) if self.home.is_behind() => self.feed(Event::Heal),
+            Ok(false) => {}
+            Err(error) => {
+                self.healing.failed(format!("putting {} right: {error}; it is tried again", self.task.name));
+                self.report(Report::Damaged(self.task.name.clone()));
+                if self.home.is_behind() {
+                    self.feed(Event::Heal);
+                }
+            }
+        }
+        self.obey_letters();
+    }
+
+    pub(super) fn publish(&mut self) -> Option<Event> {
+        if self.is_going() {
+            // Only what stays in the service directory.
+            self.home.publish_view(&self.machine.status());
+            return None;
+        }
+        // Of a thousand modules that are stopped at once most have ended before anybody could read that they stop.
+        if self.removes && !self.unpublished {
+            self.unpublished = true;
+            return None;
+        }
+        self.unpublished = false;
+        let now = clock::stamp();
+        let mut state = self.machine.state(now);
+        state.name = escaped(self.task.name.as_bytes());
+        state.directory = escaped(self.task.path.as_os_str().as_bytes());
+        state.record = Some(self.record(now));
+        let (status, state) = (self.machine.status(), state.encode());
+        let mut result = self.home.publish(&status, &state);
+        if result.is_err() && matches!(self.heal_home(), Ok(true)) {
+            self.report(Report::Begun(self.task.name.clone()));
+            result = self.home.publish(&status, &state);
+        }
+        match result {
+            Ok(()) => {
+                if std::mem::take(&mut self.publish_failed) {
+                    self.lines.push((Level::Notice, "the status is written again".to_owned()));
+                    report::line(&format!("{}: the status is written again", self.task.name));
+                }
+                None
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.publish_failed, true) {
+                    self.lines.push((Level::Warning, format!("writing {error}")));
+                    // The log stands on the same file system.
+                    report::line(&format!("writing {error}; it is tried again"));
+                }
+                Some(Event::PublishFailed)
+            }
+        }
+    }
+}
