@@ -225,7 +225,8 @@ impl Parent {
         let left = match adopt::find(&record) {
             Found::Alive(..) => true,
             Found::Ended(..) => {
-                let group = self.cgroups.as_ref().and_then(|groups| groups.recorded(record.cgroup.as_ref()?));
+                let groups = self.cgroups.as_ref();
+                let group = groups.and_then(|groups| groups.left(record.cgroup.as_deref(), record.directory));
                 group.is_some_and(|group| group.members().is_ok_and(|members| !members.is_empty()))
             }
             Found::Nothing => false,

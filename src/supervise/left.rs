@@ -81,7 +81,8 @@ impl Supervise {
         let executable = Executable::of(pid);
         let same_executable = self.executable.zip(executable).is_some_and(|(program, heir)| program.is_same(&heir));
         let session = Pid::new(heir.stat.session).filter(|session| *session != pid);
-        let started = adopt::between(heir.stat.started);
+        // It was cloned after the program that left it, whose mark has the exact time: no record may be older than that.
+        let started = adopt::between(heir.stat.started).map(|time| time.max(self.between[1] + 1));
         let child = Child { pid, pidfd: heir.into_pidfd(), own, withheld: false };
         self.candidate = Some(Candidate { child, session, started });
         let program = self.session.or(self.leader).map(Pid::get);
@@ -115,7 +116,7 @@ impl Supervise {
     /// Whether something that the module started runs, while its program does not.
     pub(super) fn has_left(&self) -> bool {
         // Of what a predecessor started nothing is known but its group: its session may be anybody's by now.
-        let searched = if self.inherited { self.grouped } else { remains::may_exist() };
+        let searched = if self.inherited { self.grouped } else { self.grouped || remains::may_exist() };
         searched && self.members(None, None, true, None).map_or(true, |members| !members.is_empty())
     }
 

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::handover::{Beginning, HandOver, Handed};
 use self::left::{Candidate, Sweep};
+use self::program::Unknown;
 use crate::pure::command::{Command, Decoded, decode, encode};
 use crate::pure::config::{Policy, Program, Rules};
 use crate::pure::exit::{How, Pid, Signal};
@@ -223,6 +224,8 @@ struct Supervise {
     inherited: bool,
     /// What may be the program from now on.
     candidate: Option<Candidate>,
+    /// What ended without saying how.
+    unknown: Option<Unknown>,
     sweep: Option<Sweep>,
     remains: Vec<Remaining>,
     /// Those of `control/` that run.
@@ -266,6 +269,7 @@ impl Supervise {
             grouped: false,
             inherited: false,
             candidate: None,
+            unknown: None,
             sweep: None,
             remains: Vec::new(),
             scripts: Vec::new(),
@@ -373,6 +377,7 @@ impl Supervise {
         if !self.scripts.is_empty() {
             self.look_at_scripts();
         }
+        self.look_at_unknown();
         for control in (0..controls).filter(|control| is_ready(*control)) {
             self.read_letters(control);
         }
@@ -396,7 +401,8 @@ impl Supervise {
             || self.remains.iter().any(|remaining| remaining.ended().is_none());
         let look = blind.then(|| clock::moment().plus(Duration::from_secs(1)));
         let scripts = self.scripts.iter().filter_map(scripts::Script::deadline).min();
-        [self.machine.deadline(), look, scripts].into_iter().flatten().min()
+        let unknown = self.unknown.as_ref().map(|unknown| unknown.look_at);
+        [self.machine.deadline(), look, scripts, unknown].into_iter().flatten().min()
     }
 
     /// The FIFOs that are read now.

@@ -8,7 +8,6 @@ use std::sync::atomic::Ordering;
 use std::thread::Builder;
 use std::time::Duration;
 
-use super::takeover::number;
 use super::{Child, Mail, Origin, Report, Supervise};
 use crate::pure::exit::{How, Pid, Signal};
 use crate::pure::machine::{Ended, Event, Left, NotStarted, Phase};
@@ -21,6 +20,17 @@ use crate::unix::raw::{self, Started};
 use crate::unix::remains::{self, Executable};
 use crate::unix::spawn::{self, Service};
 use crate::unix::{adopt, clock, pidfd, report};
+
+/// A program that ended, and how is not known yet.
+#[derive(Debug)]
+pub(super) struct Unknown {
+    pid: Pid,
+    pidfd: OwnedFd,
+    /// When it is asked again,
+    pub(super) look_at: Moment,
+    /// and how often it was.
+    looks: u32,
+}
 
 impl Supervise {
     pub(super) fn signal(&mut self, pid: Pid, signal: Signal) {
@@ -61,7 +71,7 @@ impl Supervise {
             return Some(held);
         }
         // What a predecessor's program left is found there until something is started in another one.
-        let group = groups.module(&number(self.directory())).ok()?;
+        let group = groups.module(self.directory()).ok()?;
         let held = group.open().ok()?;
         self.cgroup = Some(group);
         Some(held)
@@ -166,21 +176,47 @@ impl Supervise {
                 Err(_) => (child.pid, How::Unknown),
             }
         } else if remains::has_ended(child.pid, child.pidfd.as_ref().map(AsFd::as_fd)) {
-            (child.pid, How::Unknown)
+            let pidfd = child.pidfd.as_ref().map(AsFd::as_fd);
+            (child.pid, pidfd.and_then(|pidfd| pidfd::how_of_another(child.pid, pidfd)).unwrap_or(How::Unknown))
         } else {
             return;
         };
         let finishing = matches!(self.machine.phase(), Phase::Finishing { .. });
         let own = child.own;
         self.spent = self.child.take().and_then(|child| child.pidfd);
-        // What somebody else's child leaves does not come to us.
-        let left = if !own || remains::may_exist() { self.left_by(pid, own) } else { Left::default() };
+        if how == How::Unknown
+            && let Some(pidfd) = self.spent.as_ref().and_then(|pidfd| pidfd.try_clone().ok())
+        {
+            self.unknown = Some(Unknown { pid, pidfd, look_at: clock::moment(), looks: 0 });
+        }
+        // What somebody else's child leaves does not come to us. A stop is to be whole, and the quick look may miss what goes
+        // from process to process.
+        let stops = matches!(self.machine.phase(), Phase::Stopping { .. });
+        let left = if !own || stops || remains::may_exist() { self.left_by(pid, own) } else { Left::default() };
         let finish = !finishing && self.glance.has_finish(self.home.service());
         if !finishing {
             self.lines.push((Level::Notice, format!("pid {pid} {how}")));
         }
         self.feed(Event::Exited(Ended { pid, how, left, finish }));
         self.drop_candidate();
+    }
+
+    /// How a predecessor's program ended may be told once its parent has collected it; nothing waits for that.
+    pub(super) fn look_at_unknown(&mut self) {
+        let now = clock::moment();
+        let Some(unknown) = self.unknown.as_mut().filter(|unknown| unknown.look_at <= now) else { return };
+        unknown.looks += 1;
+        // Soon most of the time; and not for ever.
+        unknown.look_at = now.plus(Duration::from_millis(10 << unknown.looks.min(10)));
+        let (pid, over) = (unknown.pid, unknown.looks > 12);
+        if let Some(how) =
+            raw::exit_status(unknown.pidfd.as_fd()).and(pidfd::how_of_another(pid, unknown.pidfd.as_fd()))
+        {
+            self.unknown = None;
+            self.feed(Event::Learned(pid, how));
+        } else if over {
+            self.unknown = None;
+        }
     }
 
     /// Remembers what the program runs; by that another one in its place is known.

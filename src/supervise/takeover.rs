@@ -104,10 +104,8 @@ impl Supervise {
     /// Where what the program left is found.
     pub(super) fn recall(&mut self, record: &Record) {
         self.session = record.session.and_then(Pid::new);
-        self.cgroup = self.task.cgroups.as_ref().and_then(|groups| match &record.cgroup {
-            Some(path) => groups.recorded(path),
-            None => groups.left(&number(record.directory)),
-        });
+        let groups = self.task.cgroups.as_ref();
+        self.cgroup = groups.and_then(|groups| groups.left(record.cgroup.as_deref(), record.directory));
         self.grouped = self.cgroup.is_some();
         self.inherited = record.process().is_none_or(|pid| pidfd::peek(pid).is_err());
     }
@@ -160,11 +158,6 @@ impl Supervise {
             },
         }
     }
-}
-
-/// The number of the control group of a module with this service directory.
-pub(super) fn number([device, inode]: [u64; 2]) -> String {
-    format!("{device}-{inode}")
 }
 
 /// What a record says, for the machine.

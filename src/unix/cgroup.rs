@@ -47,12 +47,12 @@ impl Cgroups {
         Ok(Cgroups { mount, own, births })
     }
 
-    /// The group of the module with this number, made if it is not there.
+    /// The group of the module with this service directory, by device and inode, made if it is not there.
     ///
     /// # Errors
     /// It cannot be made.
-    pub fn module(&self, number: &str) -> io::Result<Cgroup> {
-        let path = format!("{}/{number}", self.own);
+    pub fn module(&self, directory: [u64; 2]) -> io::Result<Cgroup> {
+        let path = format!("{}/{}", self.own, number(directory));
         let directory = below(&self.mount, &path);
         // A new one, if nothing is in it: one that everything was killed in kills what is born in it.
         remove(&directory);
@@ -69,15 +69,18 @@ impl Cgroups {
         group.path.rsplit_once('/').is_some_and(|(tree, _)| tree == self.own)
     }
 
-    /// The group of the module with this number, if it is there: a predecessor's that did not live to record it.
+    /// The group that a predecessor started a program in: as it recorded that, or, if it did not live to, by the device and
+    /// inode of the service directory.
     #[must_use]
-    pub fn left(&self, number: &str) -> Option<Cgroup> {
-        self.recorded(&format!("{}/{number}", self.own))
+    pub fn left(&self, recorded: Option<&str>, directory: [u64; 2]) -> Option<Cgroup> {
+        match recorded {
+            Some(path) => self.recorded(path),
+            None => self.recorded(&format!("{}/{}", self.own, number(directory))),
+        }
     }
 
     /// A group that a predecessor recorded, if it is one that svtree made and is there.
-    #[must_use]
-    pub fn recorded(&self, path: &str) -> Option<Cgroup> {
+    fn recorded(&self, path: &str) -> Option<Cgroup> {
         let parts: Vec<&str> = path.split('/').collect();
         let made = matches!(parts.as_slice(), ["", .., tree, _] if tree.starts_with("svtree-"));
         let directory = below(&self.mount, path);
@@ -92,6 +95,11 @@ impl Cgroups {
     pub fn close(&self) {
         remove(&below(&self.mount, &self.own));
     }
+}
+
+/// Names may hold what no group's name can.
+fn number([device, inode]: [u64; 2]) -> String {
+    format!("{device}-{inode}")
 }
 
 fn below(mount: &Path, path: &str) -> PathBuf {

@@ -35,6 +35,21 @@ pub fn peek(pid: Pid) -> io::Result<Option<How>> {
     Ok(waitid(WaitId::Pid(kernel_pid(pid)), options)?.map(|status| how(&status)))
 }
 
+/// How a process that is no child ended, where the kernel tells: by its pidfd once its parent has collected it, else as
+/// long as it is a zombie. It is known by `pidfd` that it has ended.
+#[must_use]
+pub fn how_of_another(pid: Pid, pidfd: BorrowedFd<'_>) -> Option<How> {
+    let status = raw::exit_status(pidfd).or_else(|| {
+        // Of a zombie, and of this one: once it is collected the pidfd tells.
+        let stat = super::remains::stat(pid).ok().flatten()?;
+        (stat.state == b'Z' && stat.status != 0 && raw::exit_status(pidfd).is_none()).then_some(stat.status)
+    })?;
+    Some(match status & 0x7f {
+        0 => How::Exited((status >> 8) & 0xff),
+        signal => How::Killed { signal: Signal(signal), core: status & 0x80 != 0 },
+    })
+}
+
 /// Waits until a child has ended, without reaping it; blocks.
 pub fn wait(pid: Pid) {
     while let Err(rustix::io::Errno::INTR) =

@@ -30,6 +30,8 @@ pub struct Stat {
     pub session: i32,
     /// When it was started, in clock ticks since boot.
     pub started: u64,
+    /// How it ended, as `wait` tells, once it has; 0 where svtree may not know.
+    pub status: i32,
 }
 
 /// Reads `/proc/PID/stat`; `None` when there is no such process.
@@ -81,7 +83,9 @@ pub fn parse(bytes: &[u8]) -> Option<Stat> {
     let session = fields.next()?.parse().ok()?;
     // Field 22 of proc(5); field 6 was the last one read.
     let started = fields.nth(15)?.parse().ok()?;
-    Some(Stat { command, state, parent, group, session, started })
+    // Field 52, which older kernels lack.
+    let status = fields.nth(29).and_then(|status| status.parse().ok()).unwrap_or(0);
+    Some(Stat { command, state, parent, group, session, started, status })
 }
 
 /// Whether svtree has orphans at all. A program's orphans come to svtree's main thread when it ends, so where there
@@ -161,7 +165,7 @@ pub fn of_session(leader: Pid) -> io::Result<Vec<Remaining>> {
         }))
     };
     // It may still run, and then they are no orphans yet.
-    hold(everybody()?, &[leader], |pid, _| is_member(pid))
+    hold(everybody()?, &[leader], |pid, _| is_member(pid)).map(|(found, _)| found)
 }
 
 /// Whose processes are looked for.
@@ -186,34 +190,58 @@ pub struct Whose<'a> {
 /// # Errors
 /// It cannot be told; there may be some.
 pub fn of(whose: Whose<'_>) -> io::Result<Vec<Remaining>> {
-    let candidates = match whose.cgroup {
-        Some(cgroup) => cgroup.members()?,
-        None if whose.own => descendants()?,
-        None => everybody()?,
-    };
-    hold(candidates, whose.except, |pid, found| is_member(pid, whose, found))
+    for _ in 0..MOST_LOOKS {
+        let candidates = match whose.cgroup {
+            Some(cgroup) => cgroup.members()?,
+            None if whose.own => descendants()?,
+            None => everybody()?,
+        };
+        let (found, passed) = hold(candidates, whose.except, |pid, found| is_member(pid, whose, found))?;
+        // One that ended while it was looked at may have left another one.
+        if !found.is_empty() || !passed {
+            return Ok(found);
+        }
+    }
+    Err(io::Error::other("it changes faster than it can be looked at"))
 }
 
+/// What goes from process to process is met after so many looks, or is looked at again later.
+const MOST_LOOKS: usize = 50;
+
+/// Holds those that are members; says too whether there was one that has ended meanwhile.
 fn hold(
     candidates: Vec<Pid>,
     except: &[Pid],
     is_member: impl Fn(Pid, &[Remaining]) -> io::Result<bool>,
-) -> io::Result<Vec<Remaining>> {
-    let mut found: Vec<Remaining> = Vec::new();
+) -> io::Result<(Vec<Remaining>, bool)> {
+    let (mut found, mut passed): (Vec<Remaining>, bool) = (Vec::new(), false);
     for pid in candidates {
-        if except.contains(&pid) || !is_member(pid, &found)? {
+        if except.contains(&pid) {
+            continue;
+        }
+        match stat(pid)? {
+            // It ended since the list was made; nobody can say whose it was.
+            None => {
+                passed = true;
+                continue;
+            }
+            // It ended before, and what it left is in the list.
+            Some(stat) if matches!(stat.state, b'Z' | b'X') && has_ended(pid, None) => continue,
+            Some(_) => {}
+        }
+        if !is_member(pid, &found)? {
             continue;
         }
         // Held first and looked at again: what the pidfd names is a member.
         let pidfd = pidfd::open(pid).ok();
-        if is_member(pid, &found)?
-            && let Some(stat) = stat(pid)?
-            && !has_ended(pid, pidfd.as_ref().map(AsFd::as_fd))
-        {
-            found.push(Remaining { pid, stat, pidfd });
+        match stat(pid)? {
+            Some(stat) if is_member(pid, &found)? && !has_ended(pid, pidfd.as_ref().map(AsFd::as_fd)) => {
+                found.push(Remaining { pid, stat, pidfd });
+            }
+            Some(_) | None => passed = true,
         }
     }
-    Ok(found)
+    Ok((found, passed))
 }
 
 fn is_member(pid: Pid, whose: Whose<'_>, found: &[Remaining]) -> io::Result<bool> {
@@ -262,12 +290,18 @@ pub fn heir(remains: &[Remaining]) -> Option<&Remaining> {
 /// svtree's orphans and all that descends from them, parents first.
 fn descendants() -> io::Result<Vec<Pid>> {
     let own = std::process::id();
-    let Ok(orphans) = fs::read_to_string(format!("/proc/self/task/{own}/children")) else {
+    let file = format!("/proc/self/task/{own}/children");
+    let Ok(mut orphans) = fs::read_to_string(&file) else {
         // A kernel without that file.
         return everybody();
     };
+    // It may leave some out while others end: see proc(5).
+    orphans.push(' ');
+    orphans.push_str(&fs::read_to_string(&file).unwrap_or_default());
     let pids = |text: &str| text.split_ascii_whitespace().filter_map(|pid| Pid::new(pid.parse().ok()?)).collect();
     let mut found: Vec<Pid> = pids(&orphans);
+    found.sort_unstable();
+    found.dedup();
     let mut next = 0;
     while let Some(pid) = found.get(next) {
         for thread in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {

@@ -21,7 +21,7 @@ use std::time::Duration;
 use self::shown::Visible;
 pub use self::terms::{Action, Configured, Ended, Event, Heir, Left, NotStarted, Phase, Stopping, Taken};
 use super::config::{Forking, Restart, Rules, Stop};
-use super::exit::{Exit, Pid, Signal};
+use super::exit::{Exit, How, Pid, Signal};
 use super::restart::History;
 use super::status::{Running, Want};
 use super::time::{Moment, Stamp};
@@ -209,6 +209,13 @@ impl Machine {
             Event::FinishSpawned(pid) => self.finish_spawned(now, pid),
             Event::FinishFailed(why) => self.finish_failed(now, why, &mut actions),
             Event::Exited(ended) => self.exited(now, ended, &mut actions),
+            Event::Learned(pid, how) => {
+                let unknown = |exit: &&mut Exit| exit.pid == pid && exit.how == How::Unknown;
+                if let Some(exit) = self.exits.iter_mut().find(unknown) {
+                    exit.how = how;
+                    self.published = None;
+                }
+            }
             Event::Swept => self.swept(now, &mut actions),
             Event::Left(any) => self.left_is_known(any, &mut actions),
             Event::Controlled { command, pid, done } => self.controlled(command, pid, done, &mut actions),

@@ -103,6 +103,8 @@ pub enum Event {
     FinishFailed(String),
     /// This process has ended; it is not reaped yet.
     Exited(Ended),
+    /// How a process that has ended before did so.
+    Learned(Pid, How),
     /// Nothing of what was to be swept up runs any more.
     Swept,
     /// Whether something that the module started runs.
