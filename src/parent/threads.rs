@@ -222,14 +222,10 @@ impl Parent {
         let state = file(home::file::STATE).and_then(|bytes| State::decode(&bytes).ok()).unwrap_or_default();
         let record = state.record.clone().unwrap_or_default();
         let (record, _) = adopt::latest(record, file(home::file::SPAWNED).as_deref());
-        let left = match adopt::find(&record) {
-            Found::Alive(..) => true,
-            Found::Ended(..) => {
-                let groups = self.cgroups.as_ref();
-                let group = groups.and_then(|groups| groups.left(record.cgroup.as_deref(), record.directory));
-                group.is_some_and(|group| group.members().is_ok_and(|members| !members.is_empty()))
-            }
-            Found::Nothing => false,
+        let left = matches!(adopt::find(&record), Found::Alive(..)) || {
+            let groups = self.cgroups.as_ref();
+            let group = groups.and_then(|groups| groups.left(record.cgroup.as_deref(), record.directory));
+            group.is_some_and(|group| group.members().is_ok_and(|members| !members.is_empty()))
         };
         let [device, inode] = record.directory;
         let loaded = Loaded { policy: Policy::default(), prints: Prints::default(), mistake: None };

@@ -34,15 +34,17 @@ pub(super) struct Candidate {
 }
 
 impl Supervise {
-    /// What a process that has ended left; `own` if what it left is svtree's.
-    pub(super) fn left_by(&mut self, ended: Pid, own: bool) -> Left {
+    /// What a process that has ended left; `own` if what it left is svtree's, `vacant` unless its pid is another's by now.
+    pub(super) fn left_by(&mut self, ended: Pid, own: bool, vacant: bool) -> Left {
         let is_program = !matches!(self.machine.phase(), Phase::Finishing { .. });
+        let may_follow = is_program && !matches!(self.machine.phase(), Phase::Stopping { .. });
         // One that is not reaped yet tells its session, which it may have made since it was followed.
-        let stat = remains::stat(ended).ok().flatten();
+        let stat = remains::stat(ended).ok().flatten().filter(|_| vacant);
         let told = stat.as_ref().and_then(|stat| Pid::new(stat.session));
         let session = told.or(self.session.filter(|_| is_program)).unwrap_or(ended);
         self.leader = Some(ended);
         self.session = Some(session).filter(|session| *session != ended);
+        let mut seen = Left::default();
         // Only one that has ended between two looks is looked for again.
         for _ in 0..3 {
             let Ok(members) = self.members(Some(session), Some(ended), own, stat.as_ref()) else {
@@ -56,13 +58,14 @@ impl Supervise {
             };
             // What an earlier program left is not this one's.
             let mut heirs = members;
-            heirs.retain(|member| is_program && adopt::between(member.stat.started)[1] >= self.between[0]);
+            heirs.retain(|member| may_follow && adopt::between(member.stat.started)[1] >= self.between[0]);
             let Some(pid) = remains::heir(&heirs).map(|heir| heir.pid) else { return left };
             if let Some(heir) = self.candidate(heirs, pid) {
                 return Left { heir: Some(heir), ..left };
             }
+            seen = left;
         }
-        Left::default()
+        seen
     }
 
     /// Holds a process that may be the program from now on: nobody else is to collect it.
@@ -154,6 +157,7 @@ impl Supervise {
         let Ok(mut now) = self.swept_by(sweep) else {
             // Nothing is known; it is looked at again in a second.
             self.remains.clear();
+            self.kill_group(sweep);
             return false;
         };
         if sweep.signal == Signal::KILL {
@@ -167,14 +171,7 @@ impl Supervise {
                 let text = format!("killed what was left: pid {} ({name})", remaining.pid);
                 self.home.log(Level::Warning, &text);
             }
-            // At once, with what is being forked at this moment.
-            if sweep.whole
-                && self.grouped
-                && self.child.is_none()
-                && let Some(cgroup) = &mut self.cgroup
-            {
-                let _ = cgroup.kill();
-            }
+            self.kill_group(sweep);
         }
         for remaining in now.iter().filter(new) {
             remaining.signal(sweep.signal);
@@ -185,6 +182,18 @@ impl Supervise {
             self.sweep = None;
         }
         self.remains.is_empty()
+    }
+
+    /// Ends all of a module at once, with what is being forked at this moment.
+    fn kill_group(&mut self, sweep: Sweep) {
+        if sweep.signal == Signal::KILL
+            && sweep.whole
+            && self.grouped
+            && self.child.is_none()
+            && let Some(cgroup) = &mut self.cgroup
+        {
+            let _ = cgroup.kill();
+        }
     }
 
     /// Those that are to be killed are stopped first, until no new ones come: what forks faster than it is killed would

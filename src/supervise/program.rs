@@ -192,7 +192,7 @@ impl Supervise {
         // What somebody else's child leaves does not come to us. A stop is to be whole, and the quick look may miss what goes
         // from process to process.
         let stops = matches!(self.machine.phase(), Phase::Stopping { .. });
-        let left = if !own || stops || remains::may_exist() { self.left_by(pid, own) } else { Left::default() };
+        let left = if !own || stops || remains::may_exist() { self.left_by(pid, own, true) } else { Left::default() };
         let finish = !finishing && self.glance.has_finish(self.home.service());
         if !finishing {
             self.lines.push((Level::Notice, format!("pid {pid} {how}")));

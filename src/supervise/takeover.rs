@@ -52,7 +52,8 @@ impl Supervise {
             Found::Nothing => self.feed(Event::Begin),
             Found::Ended(pid, how, vacant) if !record.finishing => {
                 self.lines.push((Level::Warning, format!("pid {pid} of a predecessor {how} meanwhile")));
-                let left = if vacant { self.left_by(pid, false) } else { Left::default() };
+                // Without a group a pid that is another's leads astray.
+                let left = if vacant || self.grouped { self.left_by(pid, false, vacant) } else { Left::default() };
                 let finish = self.glance.has_finish(self.home.service());
                 self.feed(Event::Lost(Ended { pid, how, left, finish }));
                 self.drop_candidate();

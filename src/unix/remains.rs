@@ -230,6 +230,8 @@ fn hold(
             Some(_) => {}
         }
         if !is_member(pid, &found)? {
+            // One that has ended by now belongs nowhere any more.
+            passed |= stat(pid)?.is_none_or(|stat| matches!(stat.state, b'Z' | b'X'));
             continue;
         }
         // Held first and looked at again: what the pidfd names is a member.
