@@ -197,8 +197,9 @@ pub fn of(whose: Whose<'_>) -> io::Result<Vec<Remaining>> {
             None => everybody()?,
         };
         let (found, passed) = hold(candidates, whose.except, |pid, found| is_member(pid, whose, found))?;
-        // One that ended while it was looked at may have left another one.
-        if !found.is_empty() || !passed {
+        // One that ended while it was looked at may have left another one. Of everybody somebody always ends.
+        let narrow = whose.cgroup.is_some() || whose.own;
+        if !found.is_empty() || !passed || !narrow {
             return Ok(found);
         }
     }
