@@ -8,7 +8,7 @@ use crate::harness::{
     Bystander, Tree, alive, arguments, descendants, eventually, is_root, process_field, program, ran, runs, signal_pid,
     skip, text, wait_for,
 };
-use crate::programs::{answers, free_port};
+use crate::programs::{answers, free_port, nginx_conf};
 
 /// How often each daemon is restarted in each way.
 const ROUNDS: usize = 5;
@@ -139,18 +139,7 @@ fn redis_in_the_background_lives_in_the_tree() {
 fn nginx(tree: &Tree) -> Option<Daemon<'_>> {
     let nginx = program("nginx")?;
     let port = free_port();
-    let user = if is_root() { "user root;" } else { "" };
-    let conf = format!(
-        "daemon on; {user} worker_processes 2; pid nginx.pid; error_log error.log;
-        events {{ worker_connections 64; }}
-        http {{
-            access_log off;
-            client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
-            uwsgi_temp_path uwsgi; scgi_temp_path scgi;
-            server {{ listen 127.0.0.1:{port}; location / {{ return 200 'hello from the tree'; }} }}
-        }}
-        "
-    );
+    let conf = nginx_conf("daemon on; error_log error.log;", port);
     let run = format!("#!/bin/sh\nexec {} -e error.log -p \"$PWD\" -c nginx.conf\n", nginx.display());
     tree.service("nginx").run(&run).file("nginx.conf", &conf).toml(SOON).moved_in();
     let (request, expected) = ("GET / HTTP/1.0\r\n\r\n", "hello from the tree");

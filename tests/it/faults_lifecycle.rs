@@ -24,7 +24,10 @@ fn two_hundred_modules_killed_at_the_same_instant_are_all_up_again() {
     });
     eventually("no zombie to be left", || zombies(tree.pid_of_svtree()).is_empty());
     for name in &names {
-        eventually(format!("{name} to tell"), || tree.state(name)["exits"][0]["signal"] == 9);
+        eventually(format!("{name} to tell"), || {
+            let state = tree.state(name);
+            state["exits"][0]["signal"] == 9 && state["restarts"] == 1
+        });
     }
 }
 

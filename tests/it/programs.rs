@@ -88,14 +88,11 @@ fn memcached_lives_in_the_tree() {
     );
 }
 
-#[test]
-fn nginx_lives_in_the_tree_and_its_workers_with_it() {
-    let Some(nginx) = program("nginx") else { return };
-    let tree = Tree::running();
-    let port = free_port();
+/// An nginx that keeps all its files in its service directory, and answers at a port.
+pub(crate) fn nginx_conf(more: &str, port: u16) -> String {
     let user = if is_root() { "user root;" } else { "" };
-    let conf = format!(
-        "daemon off; {user} worker_processes 2; pid nginx.pid; error_log stderr;
+    format!(
+        "{more} {user} worker_processes 2; pid nginx.pid;
         events {{ worker_connections 64; }}
         http {{
             access_log off;
@@ -104,7 +101,15 @@ fn nginx_lives_in_the_tree_and_its_workers_with_it() {
             server {{ listen 127.0.0.1:{port}; location / {{ return 200 'hello from the tree'; }} }}
         }}
         "
-    );
+    )
+}
+
+#[test]
+fn nginx_lives_in_the_tree_and_its_workers_with_it() {
+    let Some(nginx) = program("nginx") else { return };
+    let tree = Tree::running();
+    let port = free_port();
+    let conf = nginx_conf("daemon off; error_log stderr;", port);
     let run = format!("#!/bin/sh\nexec {} -e stderr -p \"$PWD\" -c nginx.conf\n", nginx.display());
     let service = tree.service("nginx").run(&run).file("nginx.conf", &conf);
     lives("nginx", &tree, service, port, "GET / HTTP/1.0\r\n\r\n", "hello from the tree");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::{CRASHING, NOTING, SLEEPER, Tree, eventually, signal_pid, skip, stays, wait_for, within, zombies};
+use crate::harness::{CRASHING, NOTING, SLEEPER, Tree, eventually, signal_pid, skip, stays, wait_for};
 
 /// Notes the time of each start in nanoseconds, and ends.
 const STAMPING: &str = "#!/bin/sh\ndate +%s%N >> \"$SVTREE_IT/notes/$SVTREE_MODULE\"\nexit 1\n";
@@ -163,26 +163,6 @@ fn exits_are_the_last_20_the_newest_first() {
     assert!(exit["uptime"].as_f64().is_some_and(|uptime| (0.0..5.0).contains(&uptime)), "{exit}");
     assert!(exit["at"].as_str().is_some_and(|at| at.parse::<jiff::Timestamp>().is_ok()), "{exit}");
     assert_eq!(state["restarts"], 24);
-}
-
-#[test]
-fn fifty_modules_killed_at_the_same_instant_are_all_up_again() {
-    let tree = Tree::new();
-    let names: Vec<String> = (0..50).map(|number| format!("m{number}")).collect();
-    for name in &names {
-        tree.service(name).toml("command = 'sleep 1000'\n[restart]\ndelay = '1s'").moved_in();
-    }
-    tree.start();
-    let before: Vec<i32> = names.iter().map(|name| tree.up(name)).collect();
-    before.iter().for_each(|pid| signal_pid(*pid, Signal::KILL));
-    within(Duration::from_secs(10), "all to be up again", || {
-        names.iter().zip(&before).all(|(name, before)| tree.pid(name).is_some_and(|pid| pid != *before))
-    });
-    eventually("no zombie to be left", || zombies(tree.pid_of_svtree()).is_empty());
-    for name in &names {
-        let state = wait_for("the state", || Some(tree.state(name)).filter(|state| state["restarts"] == 1));
-        assert_eq!(state["exits"][0]["signal"], 9, "{state}");
-    }
 }
 
 #[test]
