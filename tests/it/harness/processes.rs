@@ -100,10 +100,11 @@ pub fn arguments(pid: i32) -> Vec<String> {
     line.split_terminator('\0').map(str::to_owned).collect()
 }
 
-/// The environment of a process, in the order of its names.
+/// The environment of a process, in the order of its names. In the midst of its exec a process has none.
 pub fn environment(pid: i32) -> Vec<String> {
-    let block = text(Path::new(&format!("/proc/{pid}/environ")));
-    let mut variables: Vec<String> = block.split_terminator('\0').map(str::to_owned).collect();
+    let block = || text(Path::new(&format!("/proc/{pid}/environ")));
+    eventually("an environment", || !block().is_empty());
+    let mut variables: Vec<String> = block().split_terminator('\0').map(str::to_owned).collect();
     variables.sort();
     variables
 }
