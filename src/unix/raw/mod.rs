@@ -4,6 +4,7 @@
 
 #![allow(unsafe_code, reason = "here alone, as the first line says")]
 
+mod child;
 mod clone;
 mod front;
 mod handed;
