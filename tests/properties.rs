@@ -10,6 +10,7 @@ use svtree::pure::exit::{Exit, How, Pid, Signal};
 use svtree::pure::name::{ModuleName, escaped, unescaped};
 use svtree::pure::state::{ExitEntry, Record, State};
 use svtree::pure::status::{Running, Status, Want};
+use svtree::pure::supervise_conf::Conf;
 use svtree::pure::time::Wall;
 
 fn wall() -> impl Strategy<Value = Wall> {
@@ -36,7 +37,32 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    /// The lines of a section of a `supervise.conf`.
+    fn section()(interval in 0u32..200, tries in 0u32..9, cores in 0u32..9, mail in "[a-z@. ]{0,20}", gsm in "[0-9 ]{0,9}") -> String {
+        format!(
+            "alarm_interval : {interval}\nmax_tries : {tries}\nmax_tries_if_coredumped : {cores}\nalarm_mail : {mail}\nalarm_gsm : {gsm}\n"
+        )
+    }
+}
+
 proptest! {
+    #[test]
+    fn a_section_of_a_supervise_conf_adds_to_global_behind_it_and_stands_alone_before_it(own in section(), global in section(),
+                                                                                        other in section()) {
+        let read = |text: String| Conf::read(text.as_bytes()).settings(b"web");
+        let alone = read(format!("[web]\n{own}"));
+        prop_assert_eq!(&read(format!("[other]\n{other}[web]\n{own}[global]\n{global}")), &alone);
+        let all = read(format!("[global]\n{global}"));
+        let sum = read(format!("[global]\n{global}[other]\n{other}[web]\n{own}"));
+        prop_assert_eq!(sum.max_tries, alone.max_tries.or(all.max_tries));
+        prop_assert_eq!(sum.max_tries_if_coredumped, alone.max_tries_if_coredumped.or(all.max_tries_if_coredumped));
+        let nonzero = alone.interval.filter(|interval| !interval.is_zero());
+        prop_assert_eq!(sum.interval, nonzero.or(all.interval));
+        prop_assert_eq!(sum.mail, [all.mail, alone.mail].concat());
+        prop_assert_eq!(sum.gsm, [all.gsm, alone.gsm].concat());
+    }
+
     #[test]
     fn a_status_is_read_as_it_was_written(status in status()) {
         let read = Status::from_original(&status.to_original()).expect("a status");

@@ -14,4 +14,5 @@ pub mod reconcile;
 pub mod restart;
 pub mod state;
 pub mod status;
+pub mod supervise_conf;
 pub mod time;

@@ -13,6 +13,7 @@ use svtree::pure::family;
 use svtree::pure::name::{ModuleName, escaped, printable, unescaped};
 use svtree::pure::state::{ExitEntry, Record, State};
 use svtree::pure::status::{LENGTH, LENGTH_DAEMONTOOLS, Running, Status, Want};
+use svtree::pure::supervise_conf::{Conf, Settings};
 use svtree::pure::time::Wall;
 use svtree::unix::mark::{Mark, Marked};
 use svtree::unix::remains;
@@ -21,11 +22,12 @@ use svtree::unix::remains;
 pub type Law = fn(&[u8]);
 
 /// Every law by its name, which is also that of its target and its corpus.
-pub const TARGETS: [(&str, Law); 9] = [
+pub const TARGETS: [(&str, Law); 10] = [
     ("status", status),
     ("state", state),
     ("service", service),
     ("family", family),
+    ("supervise_conf", supervise_conf),
     ("letters", letters),
     ("names", names),
     ("words", words),
@@ -186,6 +188,50 @@ pub fn family(bytes: &[u8]) {
         file.push(b'\n');
         assert_eq!(family::variable(&file), Some(value));
     }
+}
+
+/// `supervise.conf`: what cannot be read is told in one line with its number, a line for others changes nothing, and what is
+/// asked for can be carried out and written down.
+pub fn supervise_conf(bytes: &[u8]) {
+    let conf = Conf::read(bytes);
+    let lines = bytes.split(|byte| *byte == b'\n').count();
+    assert!(conf.warnings.is_sorted_by_key(|warning| warning.line));
+    for warning in &conf.warnings {
+        assert!((1..=lines).contains(&warning.line), "{warning}");
+        one_line(&warning.to_string());
+    }
+    let more = Conf::read(&[bytes, b"\n[another]\nmax_tries : 7\nalarm_mail : x\n"].concat());
+    for name in [&b"web"[..], b"global", b"db"] {
+        let settings = conf.settings(name);
+        assert_eq!(more.settings(name), settings);
+        assert!(settings.interval.is_none_or(|interval| interval.is_zero() || interval >= Duration::from_mins(1)));
+        assert!(
+            settings.max_tries != Some(0) && settings.max_tries_if_coredumped != Some(0) && settings.gsm.len() <= 10
+        );
+        for word in settings.mail.iter().chain(&settings.gsm) {
+            assert!(!word.is_empty() && !word.contains(' '));
+            one_line(word);
+        }
+        let again = Conf::read(written(&settings).as_bytes());
+        assert_eq!((again.settings(b"web"), again.warnings), (settings.clone(), Vec::new()));
+        let mut policy = Policy::default();
+        settings.apply(&mut policy);
+        can_be_carried_out(&policy);
+    }
+}
+
+/// A `supervise.conf` that asks for just this of `web`.
+fn written(settings: &Settings) -> String {
+    let Settings { interval, mail, gsm, max_tries, max_tries_if_coredumped } = settings;
+    let number = |number: Option<u64>| number.map_or(String::new(), |number| number.to_string());
+    format!(
+        "[web]\nalarm_interval : {}\nalarm_mail : {}\nalarm_gsm : {}\nmax_tries : {}\nmax_tries_if_coredumped : {}\n",
+        number(interval.map(|interval| interval.as_secs())),
+        mail.join(" "),
+        gsm.join("\t"),
+        number(max_tries.map(u64::from)),
+        number(max_tries_if_coredumped.map(u64::from)),
+    )
 }
 
 /// A control FIFO: every byte is a command, white space or unknown, and never two of them.
