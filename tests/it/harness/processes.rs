@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 
-use super::text;
+use super::{eventually, text};
 
 /// Every pid there is.
 pub fn processes() -> impl Iterator<Item = i32> {
