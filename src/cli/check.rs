@@ -86,7 +86,7 @@ impl Check {
     }
 
     fn module(&mut self, path: &Path, module: &Module) {
-        match scan::mistakes(path, module) {
+        match scan::mistakes(path, module, Policy::default()) {
             Err(mistakes) => mistakes.iter().for_each(|mistake| self.mistake(path, mistake)),
             Ok(policy) => {
                 if let Some(directory) = &policy.directory

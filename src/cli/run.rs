@@ -40,6 +40,9 @@ pub struct RunArgs {
     /// taken away. A module that is not there yet is waited for. Where its code is not known svtree exits 111.
     #[arg(long, value_name = "NAME", value_parser = module)]
     exit_with: Option<ModuleName>,
+    /// Limits and alarms of modules, in a file such as Baidu's supervise reads
+    #[arg(long, value_name = "FILE")]
+    supervise_conf: Option<PathBuf>,
     /// Stand in front of svscan as a small process that starts it again when it dies; always so as PID 1
     #[arg(long)]
     keep: bool,
@@ -99,6 +102,7 @@ fn tree(program: &str, args: RunArgs, kept: Option<Turn>, roots: Roots) -> Resul
         stop_within: args.stop_within,
         strict: args.strict,
         exit_with: args.exit_with,
+        supervise_conf: args.supervise_conf,
         kept: kept.is_some(),
     })
 }

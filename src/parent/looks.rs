@@ -106,8 +106,8 @@ impl Parent {
                 self.actual.insert(name, Actual::Ended);
             }
         }
-        for name in self.wanted.changed() {
-            self.configure(&name, false);
+        for (name, at_once) in self.wanted.changed() {
+            self.configure(&name, at_once);
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Must never signal a program or write a module's status: that is its supervise thread's.
 
+mod conf;
 mod ending;
 mod heal;
 mod looks;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
 
+use self::conf::ConfFile;
 use self::heal::Suspects;
 use self::looks::LOOK;
 use self::upgrade::{Inheritance, Upgrade};
@@ -57,6 +59,8 @@ pub struct Options {
     pub strict: bool,
     /// The module whose end is the end of all.
     pub exit_with: Option<ModuleName>,
+    /// A file that asks for something of each module.
+    pub supervise_conf: Option<PathBuf>,
     /// A keeper starts another svscan if this one dies.
     pub kept: bool,
 }
@@ -225,8 +229,9 @@ impl Parent {
     fn new(options: Options, services: PathBuf, status: PathBuf, root: Root, upgrade: Upgrade) -> Parent {
         let (sender, reports) = unbounded();
         let groups = cgroups(&status);
+        let conf = options.supervise_conf.clone().map(ConfFile::read);
         Parent {
-            wanted: Wanted::new(services.clone(), options.settle, options.strict),
+            wanted: Wanted::new(services.clone(), options.settle, options.strict, conf),
             options,
             services,
             status,
@@ -416,6 +421,7 @@ impl Parent {
 
     fn rescan(&mut self) {
         self.look_at = Moment::default();
+        self.wanted.read_conf();
         self.suspect_all();
         // What left by `x` begins anew; what could not begin is tried at once.
         let out: Vec<ModuleName> = self

@@ -11,8 +11,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::conf::ConfFile;
+use crate::pure::config::Policy;
 use crate::pure::name::{ModuleName, escaped, unescaped};
 use crate::pure::reconcile::{Desired, Id, Wishes};
+use crate::pure::supervise_conf::Settings;
 use crate::pure::time::{Moment, Stamp, Wall};
 use crate::supervise::Loaded;
 use crate::unix::prints::{self, Prints};
@@ -40,6 +43,10 @@ pub struct Wish {
     exposed: Repeated,
     /// What `enabled` in its file says.
     asks_enabled: bool,
+    /// What the `supervise.conf` asks of it, where there is one; boxed, since mostly there is none.
+    settings: Option<Box<Settings>>,
+    /// That says something new, which is to hold at once.
+    urgent: bool,
 }
 
 /// A directory that is to be watched, or not any more.
@@ -76,6 +83,8 @@ pub struct HandedWish {
     id: Id,
     loaded: Loaded,
     asks_enabled: bool,
+    #[serde(default)]
+    settings: Option<Box<Settings>>,
 }
 
 /// Everything that is asked for.
@@ -87,6 +96,7 @@ pub struct Wanted {
     settle: Duration,
     /// Refuse modules that others can write.
     strict: bool,
+    conf: Option<ConfFile>,
     /// Boxed: the nodes of a map are half empty.
     modules: BTreeMap<ModuleName, Box<Wish>>,
     others: BTreeMap<ModuleName, (PathBuf, Other)>,
@@ -95,8 +105,8 @@ pub struct Wanted {
     again: BTreeMap<ModuleName, Moment>,
     watched: BTreeMap<ModuleName, (Place, Id)>,
     watching: Vec<Watching>,
-    /// Modules whose files say something new.
-    changed: BTreeSet<ModuleName>,
+    /// Modules that are asked for something new, and whether it is to hold at once.
+    changed: BTreeMap<ModuleName, bool>,
     unknown: BTreeMap<ModuleName, Repeated>,
     /// Modules whose entry came as a whole.
     dropped: BTreeSet<ModuleName>,
@@ -105,19 +115,20 @@ pub struct Wanted {
 impl Wanted {
     /// Nothing is known yet.
     #[must_use]
-    pub fn new(services: PathBuf, settle: Duration, strict: bool) -> Wanted {
+    pub fn new(services: PathBuf, settle: Duration, strict: bool, conf: Option<ConfFile>) -> Wanted {
         Wanted {
             services,
             id: None,
             settle,
             strict,
+            conf,
             modules: BTreeMap::new(),
             others: BTreeMap::new(),
             groups: BTreeMap::new(),
             again: BTreeMap::new(),
             watched: BTreeMap::new(),
             watching: Vec::new(),
-            changed: BTreeSet::new(),
+            changed: BTreeMap::new(),
             unknown: BTreeMap::new(),
             dropped: BTreeSet::new(),
         }
@@ -133,13 +144,14 @@ impl Wanted {
                 id: wish.id,
                 loaded: (**loaded).clone(),
                 asks_enabled: wish.asks_enabled,
+                settings: wish.settings.clone(),
             })
             .collect()
     }
 
     /// Begins with what a predecessor knew; a look follows.
     pub fn inherit(&mut self, handed: HandedWish, now: Moment) {
-        let HandedWish { name, path, id, loaded, asks_enabled } = handed;
+        let HandedWish { name, path, id, loaded, asks_enabled, settings } = handed;
         let Ok(name) = ModuleName::new(&unescaped(&name)) else { return };
         let wish = Wish {
             path: OsString::from_vec(unescaped(&path)).into(),
@@ -152,6 +164,8 @@ impl Wanted {
             trouble: Repeated::default(),
             exposed: Repeated::default(),
             asks_enabled,
+            settings,
+            urgent: false,
             loaded: Some(Arc::new(loaded)),
         };
         self.modules.insert(name, Box::new(wish));
@@ -191,8 +205,8 @@ impl Wanted {
         self.watching = self.watched.values().map(|(place, _)| Watching::Yes(place.clone())).collect();
     }
 
-    /// The modules whose files say something new since this was asked last.
-    pub fn changed(&mut self) -> BTreeSet<ModuleName> {
+    /// The modules that are asked for something new since this was asked last, and whether it is to hold at once.
+    pub fn changed(&mut self) -> BTreeMap<ModuleName, bool> {
         std::mem::take(&mut self.changed)
     }
 
@@ -246,12 +260,20 @@ impl Wanted {
         }
     }
 
-    /// Reads the files of one module now, however young they are.
+    /// Reads the files of one module now, however young they are, and what the `supervise.conf` asks of it.
     pub fn reread(&mut self, name: &ModuleName, now: Stamp) {
         if let Some(wish) = self.modules.get_mut(name) {
             wish.arrived = true;
+            wish.ask(name, self.conf.as_mut());
         }
         self.look_at(&BTreeSet::from([name.top()]), &[], now);
+    }
+
+    /// Asks the `supervise.conf` anew for every module; a look follows.
+    pub fn read_conf(&mut self) {
+        for (name, wish) in &mut self.modules {
+            wish.ask(name, self.conf.as_mut());
+        }
     }
 
     fn absorb(&mut self, found: Found, scope: Scope<'_>, arrived: &[PathBuf], now: Stamp) {
@@ -332,7 +354,8 @@ impl Wanted {
 
     fn module_found(&mut self, name: ModuleName, path: PathBuf, module: &Module, whole: bool, now: Stamp) {
         if self.modules.get(&name).is_none_or(|wish| wish.id != module.id) {
-            self.modules.insert(name.clone(), Box::new(Wish::new(path, module, now.moment)));
+            let settings = self.conf.as_mut().map(|conf| Box::new(conf.settings(&name)));
+            self.modules.insert(name.clone(), Box::new(Wish::new(path, module, settings, now.moment)));
         }
         let Some(wish) = self.modules.get_mut(&name) else {
             return;
@@ -343,7 +366,7 @@ impl Wanted {
             wish.seen = (module.prints, module.changed);
             wish.seen_at = now.moment;
         }
-        let known = wish.loaded.as_ref().is_some_and(|loaded| {
+        let known = wish.loaded.as_ref().filter(|_| !wish.urgent).is_some_and(|loaded| {
             loaded.prints == module.prints && loaded.policy.enabled == (module.normally_up && wish.asks_enabled)
         });
         if whole {
@@ -363,9 +386,10 @@ impl Wanted {
         }
         wish.settled_at = now.moment;
         wish.arrived = false;
+        let at_once = std::mem::take(&mut wish.urgent);
         wish.read(&name, module, self.strict, &mut self.others);
         if wish.loaded.is_some() {
-            self.changed.insert(name);
+            *self.changed.entry(name).or_default() |= at_once;
         }
     }
 }
@@ -396,7 +420,7 @@ impl Wanted {
 const RETRY: Duration = Duration::from_secs(2);
 
 impl Wish {
-    fn new(path: PathBuf, module: &Module, now: Moment) -> Wish {
+    fn new(path: PathBuf, module: &Module, settings: Option<Box<Settings>>, now: Moment) -> Wish {
         Wish {
             path,
             id: module.id,
@@ -409,7 +433,16 @@ impl Wish {
             trouble: Repeated::default(),
             exposed: Repeated::default(),
             asks_enabled: true,
+            settings,
+            urgent: false,
         }
+    }
+
+    /// Takes what the `supervise.conf` asks of it now.
+    fn ask(&mut self, name: &ModuleName, conf: Option<&mut ConfFile>) {
+        let settings = conf.map(|conf| Box::new(conf.settings(name)));
+        self.urgent |= self.settings != settings;
+        self.settings = settings;
     }
 
     /// Reads what the module asks for: the last good one stays in force, and without one it is rejected.
@@ -421,13 +454,17 @@ impl Wish {
         others: &mut BTreeMap<ModuleName, (PathBuf, Other)>,
     ) {
         let before = self.loaded.take();
+        let mut elsewhere = Policy::default();
+        if let Some(settings) = &self.settings {
+            settings.apply(&mut elsewhere);
+        }
         let policy = match &module.exposed {
             Some(exposed) if strict => Err(format!("{exposed}, and --strict is given")),
             Some(exposed) => {
                 self.exposed.failed(format!("reading {}: {exposed}", self.path.display()));
-                scan::policy(&self.path, module)
+                scan::policy(&self.path, module, elsewhere)
             }
-            None => scan::policy(&self.path, module),
+            None => scan::policy(&self.path, module, elsewhere),
         };
         match policy {
             Ok(mut policy) => {

@@ -4,6 +4,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::{Access, AtFlags, FileType, Stat, accessat, fstat, statat};
@@ -37,6 +38,12 @@ pub struct Print {
 impl Print {
     fn of(stat: &Stat) -> Print {
         Print { id: id(stat), size: stat.st_size, changed: changed(stat), modified: modified(stat) }
+    }
+
+    /// Of the file at a path; `None` when there is none.
+    #[must_use]
+    pub fn at(path: &Path) -> Option<Print> {
+        statat(rustix::fs::CWD, path, AtFlags::empty()).ok().map(|stat| Print::of(&stat))
     }
 
     /// When it was changed last, contents or mode.

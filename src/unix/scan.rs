@@ -196,19 +196,23 @@ fn read(directory: &OwnedFd, name: &str) -> Result<String, String> {
 }
 
 fn bytes(directory: &OwnedFd, name: &str) -> Result<Vec<u8>, String> {
-    let open = || -> io::Result<Vec<u8>> {
-        let file =
-            File::from(openat(directory, name, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())?);
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::other("not a file"));
-        }
-        let mut bytes = Vec::new();
-        if file.take(LONGEST_FILE + 1).read_to_end(&mut bytes)? as u64 > LONGEST_FILE {
-            return Err(io::Error::other("longer than 1 MiB"));
-        }
-        Ok(bytes)
-    };
-    open().map_err(|error| format!("{name}: {}", plain(&error)))
+    contents(directory.as_fd(), Path::new(name)).map_err(|error| format!("{name}: {}", plain(&error)))
+}
+
+/// What stands in a file that people write.
+///
+/// # Errors
+/// It is no file, is longer than such files are, or cannot be read.
+pub fn contents(directory: BorrowedFd<'_>, name: &Path) -> io::Result<Vec<u8>> {
+    let file = File::from(openat(directory, name, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a file"));
+    }
+    let mut bytes = Vec::new();
+    if file.take(LONGEST_FILE + 1).read_to_end(&mut bytes)? as u64 > LONGEST_FILE {
+        return Err(io::Error::other("longer than 1 MiB"));
+    }
+    Ok(bytes)
 }
 
 fn first(name: &str, mistakes: &[Mistake]) -> String {
@@ -230,12 +234,12 @@ pub fn open(path: &Path, id: Id) -> Result<OwnedFd, String> {
     if found == id { Ok(directory) } else { Err("its directory was replaced".to_owned()) }
 }
 
-/// Reads what a module asks for; `path` is its directory.
+/// Reads what a module asks for over what is asked of it elsewhere; `path` is its directory.
 ///
 /// # Errors
 /// The first mistake of its files, with its place, in one line.
-pub fn policy(path: &Path, module: &Module) -> Result<Policy, String> {
-    mistakes(path, module).map_err(|mistakes| match mistakes.as_slice() {
+pub fn policy(path: &Path, module: &Module, elsewhere: Policy) -> Result<Policy, String> {
+    mistakes(path, module, elsewhere).map_err(|mistakes| match mistakes.as_slice() {
         [first, rest @ ..] if !rest.is_empty() => format!("{first} (and {} more)", rest.len()),
         all => all.concat(),
     })
@@ -245,8 +249,8 @@ pub fn policy(path: &Path, module: &Module) -> Result<Policy, String> {
 ///
 /// # Errors
 /// One line for each.
-pub fn mistakes(path: &Path, module: &Module) -> Result<Policy, Vec<String>> {
-    let mut policy = Policy::default();
+pub fn mistakes(path: &Path, module: &Module, elsewhere: Policy) -> Result<Policy, Vec<String>> {
+    let mut policy = elsewhere;
     let Prints { run, service, small } = module.prints;
     if service.is_none() && small.is_none() {
         return Ok(policy);

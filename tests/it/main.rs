@@ -54,6 +54,7 @@ mod restart;
 mod retire;
 mod status_files;
 mod stop;
+mod supervise_conf;
 mod survives;
 mod tree_ends;
 mod upgrade;
