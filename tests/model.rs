@@ -9,9 +9,12 @@ use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use svtree::pure::command::Command;
-use svtree::pure::config::{Forking, Restart, Rules, Scope, Stop, When};
+use svtree::pure::config::{Awaits, Forking, Restart, Rules, Scope, Stop, When};
 use svtree::pure::exit::{How, Pid, Signal};
-use svtree::pure::machine::{Action, Configured, Ended, Event, Heir, Left, Machine, NotStarted, Phase};
+use svtree::pure::machine::{
+    Action, Cause, Configured, Ended, Event, Heir, Left, Machine, NotStarted, Phase, Readiness,
+};
+use svtree::pure::state::StateName;
 use svtree::pure::status::{Running, Status, Want};
 use svtree::pure::time::{Moment, Stamp, Wall};
 
@@ -52,6 +55,14 @@ struct World {
     /// The program that put itself in the background is followed there.
     follows: bool,
     published: Option<Status>,
+    /// What makes the program ready, and what was published of that.
+    awaits: Awaits,
+    published_ready: (bool, StateName),
+    /// It was said to be ready, it was found not to be well.
+    said: bool,
+    unwell: bool,
+    /// It has ended well, untold.
+    done: bool,
     /// Whether the environment has more than letters, exits and time: a `finish`, remains, pauses, a full disk, edits.
     /// They have nothing to do with the limits of restarts, and both at once are too many states.
     disturbed: bool,
@@ -91,6 +102,8 @@ enum Move {
     FullDisk,
     Space,
     Reconfigured,
+    Ready,
+    Unwell,
     /// The first script of those that run ends, and stood for its signal or not.
     Controlled(bool),
 }
@@ -113,10 +126,14 @@ const LETTERS: [Command; 4] = [Command::Up, Command::Down, Command::Once, Comman
 
 impl World {
     fn new(restart: Restart, stop: Stop, enabled: bool) -> World {
-        let machine =
-            Machine::new(Rules { restart, stop, exits_kept: 2, forking: Forking::Follow }, enabled, Stamp::default());
+        World::awaiting(Awaits::Nothing, restart, stop, enabled)
+    }
+
+    fn awaiting(awaits: Awaits, restart: Restart, stop: Stop, enabled: bool) -> World {
+        let rules = Rules { restart, stop, exits_kept: 2, forking: Forking::Follow, awaits };
         World {
-            machine,
+            machine: Machine::new(rules, enabled, Stamp::default()),
+            awaits,
             now: 1000,
             next_pid: 1,
             dead: None,
@@ -128,6 +145,10 @@ impl World {
             sweeping: None,
             follows: false,
             published: None,
+            published_ready: (false, StateName::Down),
+            said: false,
+            unwell: false,
+            done: false,
             disturbed: false,
             full: false,
             editing: false,
@@ -188,6 +209,12 @@ impl World {
         if self.sweeping.is_some() {
             moves.push(Move::RemainsEnd);
         }
+        if self.awaits != Awaits::Nothing {
+            moves.push(Move::Unwell);
+        }
+        if self.awaits == Awaits::Word {
+            moves.push(Move::Ready);
+        }
         moves
     }
 
@@ -200,9 +227,11 @@ impl World {
                 self.owed = (self.owed || (starts && down)) && !matches!(command, Command::Down | Command::Exit);
                 self.told_to_leave |= command == Command::Exit;
                 self.ending = (self.ending || command == Command::Down) && !starts;
+                self.done &= command != Command::Down;
                 self.feed(Event::Command(command), true)
             }
             Move::Retire => {
+                self.done = false;
                 self.owed = false;
                 self.ending = true;
                 self.told_to_leave = true;
@@ -253,6 +282,21 @@ impl World {
                 self.full = false;
                 Ok(())
             }
+            Move::Ready => {
+                let awaited = self.machine.readiness() == Readiness::Awaited;
+                self.said |= awaited && matches!(self.machine.phase(), Phase::Up { .. });
+                self.feed(Event::Ready, true)
+            }
+            Move::Unwell => {
+                let runs = matches!(self.machine.phase(), Phase::Up { .. });
+                self.signals.clear();
+                self.unwell |= runs;
+                self.feed(Event::Unwell("no".to_owned()), true)?;
+                if runs && self.signals != [Signal::TERM, Signal::CONT] {
+                    return Err(format!("not well, and sent {:?}", self.signals));
+                }
+                Ok(())
+            }
             Move::Controlled(done) => {
                 let (command, pid) = self.asking.remove(0);
                 self.controlled(command, pid, done)
@@ -278,7 +322,13 @@ impl World {
             Remains::Nothing | Remains::Something | Remains::Elsewhere => None,
         };
         let left = Left { session: self.remains, any: self.remains || self.elsewhere, heir };
-        self.feed(Event::Exited(Ended { pid, how, left, finish }), true)
+        self.done = how.success() && matches!(self.machine.phase(), Phase::Up { .. });
+        let unwell = self.unwell && self.machine.want() == Want::Up && !self.told_to_leave;
+        self.feed(Event::Exited(Ended { pid, how, left, finish }), true)?;
+        if unwell && matches!(self.machine.phase(), Phase::Down) {
+            return Err("what was not well is not started again".to_owned());
+        }
+        Ok(())
     }
 
     /// A script has answered: the signal follows unless it stood for it, and unless its program is gone.
@@ -349,7 +399,10 @@ impl World {
                         }
                     }
                     Action::Publish if self.full => events.push_back(Event::PublishFailed),
-                    Action::Publish => self.published = Some(self.machine.status()),
+                    Action::Publish => {
+                        self.published = Some(self.machine.status());
+                        self.published_ready = (self.machine.is_ready(), self.machine.state_name());
+                    }
                     Action::Reap(pid) => self.reap(pid)?,
                     Action::Reload => {}
                     Action::Leave => self.leave()?,
@@ -385,6 +438,7 @@ impl World {
         if !works {
             return Ok(Event::SpawnFailed(NotStarted { why: "no".to_owned(), shortage: false }));
         }
+        (self.said, self.unwell, self.done) = (false, false, false);
         // A zombie keeps its pid until it is reaped: the new program gets another one.
         self.killed = false;
         let pid = self.pid();
@@ -473,6 +527,7 @@ impl World {
         if !self.full && !self.left && self.published != Some(status) && self.machine.deadline().is_none() {
             return Err(format!("the record says {:?}, true is {status:?}", self.published));
         }
+        self.check_readiness()?;
         if self.owed && matches!(self.machine.phase(), Phase::Down | Phase::Failed) {
             return Err("a start that was asked for is forgotten".to_owned());
         }
@@ -509,6 +564,32 @@ impl World {
                 Ok(())
             }
         }
+    }
+
+    /// Whoever needs the module is told the truth.
+    fn check_readiness(&self) -> Result<(), String> {
+        let ready = self.machine.is_ready();
+        let runs = matches!(self.program, Some((_, Process::Runs | Process::Stopped)));
+        let up = matches!(self.machine.phase(), Phase::Up { .. });
+        let may = match self.awaits {
+            Awaits::Nothing => up,
+            Awaits::Word => up && self.said,
+            Awaits::Exit => self.done && matches!(self.machine.phase(), Phase::Down),
+        };
+        if ready != may {
+            return Err(format!("ready is {ready}, and may be {may}"));
+        }
+        let published = self.published_ready == (ready, self.machine.state_name());
+        if !self.full && !self.left && !published && self.machine.deadline().is_none() {
+            return Err(format!("the record says {:?}, and ready is {ready}", self.published_ready));
+        }
+        if self.unwell && up {
+            return Err("what is not well runs on".to_owned());
+        }
+        if self.machine.cause() != &Cause::Asked && !(self.unwell && runs) {
+            return Err("a cause without a program".to_owned());
+        }
+        Ok(())
     }
 
     /// Everything that the future depends on, with times relative to now and pids by their role.
@@ -669,6 +750,15 @@ fn and_so_it_is_with_programs_that_go_to_the_background() {
     let plain = Restart { delay: UNIT, interval: INTERVAL, ..Restart::default() };
     let states = walk(World { follows: true, ..World::new(plain, stop(1), true) });
     assert!(states > 100, "only {states} states were reached");
+}
+
+#[test]
+fn and_so_it_is_with_programs_that_say_when_they_are_ready_or_are_not_well() {
+    let plain = Restart { delay: UNIT, interval: INTERVAL, ..Restart::default() };
+    let growing = Restart { max_delay: Some(UNIT * 2), when: When::Failure, ..plain };
+    let states = walk(World::awaiting(Awaits::Word, growing, stop(1), true));
+    assert!(states > 100, "only {states} states were reached");
+    walk(World::awaiting(Awaits::Exit, Restart { when: When::Never, ..plain }, stop(1), true));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::out::{cause, complain};
 use crate::pure::command::LETTERS;
-use crate::pure::config::{Policy, Program};
+use crate::pure::config::{Policy, Program, ReadyBy};
 use crate::pure::name::ModuleName;
 use crate::unix::environment::Variables;
 use crate::unix::scan::{self, Entry, Module};
@@ -94,9 +94,23 @@ impl Check {
                 {
                     self.mistake(path, &format!("directory: {directory}: there is no such directory"));
                 }
-                match variables(path, module, &policy).and_then(|found| program(path, &policy, &found)) {
-                    Ok(()) => {}
+                match variables(path, module, &policy) {
                     Err(why) => self.mistake(path, &why),
+                    Ok(variables) => {
+                        let check = match &policy.ready.by {
+                            Some(ReadyBy::Check(words)) => Some(("ready.check: ", words)),
+                            Some(ReadyBy::Descriptor(_) | ReadyBy::Exit) | None => None,
+                        };
+                        let own = match &policy.program {
+                            Program::Run => &vec!["./run".to_owned()],
+                            Program::Argv(words) => words,
+                        };
+                        for (what, words) in [("", own)].into_iter().chain(check) {
+                            if let Err(why) = program(path, words, &variables) {
+                                self.mistake(path, &format!("{what}{why}"));
+                            }
+                        }
+                    }
                 }
             }
         }
@@ -124,20 +138,14 @@ fn variables(path: &Path, module: &Module, policy: &Policy) -> Result<Variables,
         .map_err(|not_read| format!("environment_dir: {}: {}", not_read.what, cause(&not_read.error)))
 }
 
-/// Whether the program of a module can be executed, as far as its files tell.
-fn program(service: &Path, policy: &Policy, variables: &Variables) -> Result<(), String> {
-    let word = match &policy.program {
-        Program::Run => OsStr::new("./run"),
-        Program::Argv(words) => words.first().map_or(OsStr::new(""), |word| OsStr::new(word.as_str())),
-    };
+/// Whether a program of a module can be executed, as far as its files tell.
+fn program(service: &Path, words: &[String], variables: &Variables) -> Result<(), String> {
+    let word = words.first().map_or("", String::as_str);
     // Relative candidates are relative to the service directory.
     let candidates: Vec<PathBuf> =
-        spawn::candidates(word, service, variables, false).iter().map(|path| service.join(path)).collect();
+        spawn::candidates(OsStr::new(word), service, variables, false).iter().map(|path| service.join(path)).collect();
     let mut there = candidates.iter().filter(|path| path.exists());
-    let name = match &policy.program {
-        Program::Run => "run",
-        Program::Argv(words) => words.first().map_or("", String::as_str),
-    };
+    let name = word.strip_prefix("./").unwrap_or(word);
     match (there.next(), candidates.as_slice()) {
         (Some(first), _) => executable(first).map_err(|why| format!("{name}: {why}")),
         (None, [_]) => Err(format!("{name}: there is no such file")),

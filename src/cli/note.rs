@@ -69,7 +69,10 @@ fn note(state: &State, now: Now) -> String {
         return format!("{NOBODY}, last known: {}{pid}", state.state.name());
     }
     let exit = last_exit(state, now.wall);
-    let mut parts: Vec<String> = state.reason.as_deref().map(one_line).or(exit).into_iter().collect();
+    // What led to the start of a program is of no interest any more once it has run for long.
+    let runs = matches!(state.state, StateName::Up | StateName::Ready) && uptime(state) >= NEWS;
+    let reason = state.reason.as_deref().filter(|_| !runs).map(one_line);
+    let mut parts: Vec<String> = reason.or(exit).into_iter().collect();
     if let Some(next) = state.next_start.as_deref().and_then(Wall::from_rfc3339) {
         // Rounded up: what is still to come is never now.
         let left = between(now.wall, next).as_millis().div_ceil(1000);

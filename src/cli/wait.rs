@@ -197,9 +197,11 @@ fn reached(goal: Goal, before: &State, now: &State) -> Reached {
     let ready = matches!(now.state, StateName::Up | StateName::Ready);
     let same_pid = now.pid == before.pid;
     let exited = now.exits_total != before.exits_total;
+    // A job that others need is ready once it is done.
+    let job_done = now.state == StateName::Down && now.ready && exited;
     let done = match goal {
-        Goal::Up => ready,
-        Goal::Restarted => ready && !same_pid,
+        Goal::Up => ready || job_done,
+        Goal::Restarted => (ready && !same_pid) || job_done,
         Goal::Down => matches!(now.state, StateName::Down | StateName::Failed) && now.pid.is_none(),
         // One that runs already is not started again: then `once` only changes what is wanted.
         Goal::Once => now.want == "once" && (now.pid.is_some() || exited),
@@ -251,6 +253,19 @@ mod tests {
         assert_eq!(reached(Goal::Restarted, &up, &up), Reached::NotYet);
         assert_eq!(reached(Goal::Restarted, &up, &again), Reached::Yes);
         assert_eq!(reached(Goal::Restarted, &down, &up), Reached::Yes);
+    }
+
+    #[test]
+    fn a_job_is_up_once_it_is_done_anew() {
+        let starting = state(StateName::Starting, Some(7));
+        let done = State { ready: true, exits_total: 1, ..state(StateName::Down, None) };
+        let again = State { exits_total: 2, ..done.clone() };
+        for goal in [Goal::Up, Goal::Restarted] {
+            assert_eq!(reached(goal, &starting, &done), Reached::Yes);
+            assert_eq!(reached(goal, &done, &done), Reached::NotYet);
+            assert_eq!(reached(goal, &done, &State { ready: false, ..again.clone() }), Reached::NotYet);
+            assert_eq!(reached(goal, &done, &again), Reached::Yes);
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::config::{FinishTimeout, Policy};
+use super::config::{FinishTimeout, Policy, Ready, ReadyBy, parse_descriptor};
 use super::exit::Signal;
 
 /// One file: its name, and how its first line is taken.
@@ -19,7 +19,7 @@ pub struct File {
 pub const MOST_EXITS_KEPT: usize = 4096;
 
 /// Every such file there is. In s6 each holds one line.
-pub const FILES: [File; 4] = [
+pub const FILES: [File; 5] = [
     file("down-signal", |policy, line| {
         policy.stop.signal = Signal::parse(line).ok_or("expected a signal such as TERM or 15")?;
         Ok(())
@@ -37,7 +37,23 @@ pub const FILES: [File; 4] = [
         policy.exits_kept = number.ok_or_else(|| format!("expected a whole number from 0 to {MOST_EXITS_KEPT}"))?;
         Ok(())
     }),
+    file("notification-fd", |policy, line| {
+        let number = parse_descriptor(line).ok_or("expected the number of a descriptor from 1 to 1023")?;
+        policy.ready = Ready { by: Some(ReadyBy::Descriptor(number)), of_file: true, ..Ready::default() };
+        Ok(())
+    }),
 ];
+
+/// As in runit, an executable of this name says whether the service is there.
+pub const CHECK: &str = "check";
+
+/// There is such an executable. A descriptor that the program writes to is the better way.
+pub fn has_check(policy: &mut Policy) {
+    if policy.ready.by.is_none() {
+        let words = vec![format!("./{CHECK}")];
+        policy.ready = Ready { by: Some(ReadyBy::Check(words)), of_file: true, ..Ready::default() };
+    }
+}
 
 const fn file(name: &'static str, set: fn(&mut Policy, &str) -> Result<(), String>) -> File {
     File { name, set }
@@ -103,6 +119,10 @@ mod tests {
         assert_eq!(Policy::default().stop.finish_limit(), Policy::default().stop.timeout);
         assert_eq!(read("max-death-tally", b"0\n").expect("good").exits_kept, 0);
         assert_eq!(read("max-death-tally", b"4096\n").expect("good").exits_kept, 4096);
+        let mut policy = read("notification-fd", b"3\n").expect("good");
+        assert_eq!((&policy.ready.by, policy.ready.limit()), (&Some(ReadyBy::Descriptor(3)), None));
+        has_check(&mut policy);
+        assert_eq!(policy.ready.by, Some(ReadyBy::Descriptor(3)));
     }
 
     #[test]
@@ -118,6 +138,8 @@ mod tests {
             ("down-signal", b"NOSUCH"),
             ("down-signal", b"\xff"),
             ("max-death-tally", b"4097"),
+            ("notification-fd", b"0"),
+            ("notification-fd", b"three"),
         ] {
             assert!(read(name, text).is_err(), "{name}: {text:?}");
         }

@@ -16,3 +16,4 @@ pub mod state;
 pub mod status;
 pub mod supervise_conf;
 pub mod time;
+pub mod vitals;

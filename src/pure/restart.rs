@@ -53,10 +53,10 @@ impl History {
         self.last_start = Some(now);
     }
 
-    /// It ended although it was wanted: says what follows.
-    pub fn exited(&mut self, now: Moment, policy: &Restart, core: bool) -> Next {
+    /// It ended although it was wanted, having been well since then if it ever was: says what follows.
+    pub fn exited(&mut self, now: Moment, policy: &Restart, core: bool, well_since: Option<Moment>) -> Next {
         let last_start = self.last_start.unwrap_or(now);
-        if now.since(last_start) >= policy.interval {
+        if well_since.is_some_and(|since| now.since(since) >= policy.interval) {
             self.streak = 0;
         }
         let longest = policy.max_delay.unwrap_or(policy.delay).max(policy.delay);
@@ -100,7 +100,7 @@ mod tests {
 
     fn run(history: &mut History, policy: &Restart, start: u64, end: u64) -> Next {
         history.started(at(start));
-        history.exited(at(end), policy, false)
+        history.exited(at(end), policy, false, Some(at(start)))
     }
 
     #[test]
@@ -119,6 +119,16 @@ mod tests {
         assert_eq!(pauses, [101, 102, 104, 105, 105].map(|second| Next::At(at(second))));
         assert_eq!(run(&mut history, &policy, 100, 160), Next::At(at(101)));
         assert_eq!(run(&mut history, &policy, 200, 200), Next::At(at(202)));
+    }
+
+    #[test]
+    fn only_health_ends_a_back_off() {
+        let mut history = History::default();
+        let policy = Restart { max_delay: Some(Duration::from_secs(8)), ..Restart::default() };
+        for (well_since, next) in [(None, 101), (None, 102), (Some(at(141)), 104), (Some(at(140)), 101)] {
+            history.started(at(100));
+            assert_eq!(history.exited(at(200), &policy, false, well_since), Next::At(at(next)));
+        }
     }
 
     #[test]
@@ -142,8 +152,8 @@ mod tests {
         for second in 0..9 {
             assert!(matches!(run(&mut history, &policy, second, second), Next::At(_)));
         }
-        assert!(matches!(history.exited(at(9), &policy, true), Next::At(_)));
-        let Next::GiveUp(why) = history.exited(at(9), &policy, true) else {
+        assert!(matches!(history.exited(at(9), &policy, true, None), Next::At(_)));
+        let Next::GiveUp(why) = history.exited(at(9), &policy, true, None) else {
             panic!("not given up");
         };
         assert_eq!(why.to_string(), "gave up after 2 core dumps within 60s");

@@ -18,7 +18,7 @@ pub enum StateName {
     Down,
     /// It runs, and is not ready yet.
     Starting,
-    /// It runs, and has no `[ready]`.
+    /// It runs, and nothing says when it is ready: it counts as ready.
     Up,
     /// It runs, and said that it is ready.
     Ready,
@@ -157,6 +157,15 @@ pub struct Record {
     /// While it is being stopped: `CLOCK_MONOTONIC` in nanoseconds when KILL follows, and whether it was sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopping: Option<(Option<u64>, bool)>,
+    /// Why, if that is since it is not well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unwell: Option<String>,
+    /// Whether it is not ready yet.
+    #[serde(skip_serializing_if = "is_false")]
+    pub awaited: bool,
+    /// `CLOCK_MONOTONIC` in nanoseconds when it became ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready: Option<u64>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
@@ -191,6 +200,8 @@ pub struct State {
     pub uptime: Option<f64>,
     /// Whether it counts as ready.
     pub ready: bool,
+    /// RFC 3339, when it was said to be ready.
+    pub ready_since: Option<String>,
     /// Whether it is stopped by `p`.
     pub paused: bool,
     /// Whether alarms are on.

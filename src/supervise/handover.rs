@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 use crossbeam_channel::{Receiver, Sender};
 use serde::{Deserialize, Serialize};
 
+use super::checks::{Check, HandedCheck};
 use super::scripts::{HandedScript, Script};
 use super::takeover::taken;
 use super::{Child, Loaded, Origin, Report, Supervise, Task};
@@ -21,7 +22,7 @@ use crate::pure::exit::Pid;
 use crate::pure::machine::{Event, Taken};
 use crate::pure::name::ModuleName;
 use crate::pure::state::{ExitEntry, Record, State};
-use crate::pure::time::Stamp;
+use crate::pure::time::{Moment, Stamp};
 use crate::unix::home::{Home, Numbers};
 use crate::unix::prints::Print;
 use crate::unix::raw::Descriptors;
@@ -59,6 +60,14 @@ pub struct Handed {
     origin: Option<HandedOrigin>,
     #[serde(default)]
     scripts: Vec<HandedScript>,
+    #[serde(default)]
+    checks: Vec<HandedCheck>,
+    /// Where the program says that it is ready,
+    #[serde(default)]
+    word: Option<RawFd>,
+    /// and by when.
+    #[serde(default)]
+    ready_by: Option<Moment>,
 }
 
 /// What the program was started with.
@@ -73,7 +82,7 @@ struct HandedOrigin {
 impl Handed {
     /// Every descriptor that must stay open.
     pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
-        self.home.all().chain(self.pidfd)
+        self.home.all().chain(self.pidfd).chain(self.word)
     }
 
     /// Its processes that are children of svtree, which nobody else must collect.
@@ -82,6 +91,7 @@ impl Handed {
         program
             .into_iter()
             .chain(self.scripts.iter().filter_map(HandedScript::pid))
+            .chain(self.checks.iter().filter_map(HandedCheck::pid))
             .filter(|pid| pidfd::peek(*pid).is_ok())
     }
 
@@ -89,7 +99,8 @@ impl Handed {
     pub fn inherit(self, root: &Path, name: &ModuleName, from: &mut Descriptors) -> Option<Beginning> {
         let home = Home::handed_down(root, name, &self.home, from)?;
         let pidfd = from.take_any(self.pidfd)?;
-        Some(Beginning::Inherited(Box::new(Inherited { home, pidfd, handed: self })))
+        let word = from.take_any(self.word)?;
+        Some(Beginning::Inherited(Box::new(Inherited { home, pidfd, word, handed: self })))
     }
 }
 
@@ -107,6 +118,7 @@ pub enum Beginning {
 pub struct Inherited {
     home: Home,
     pidfd: Option<OwnedFd>,
+    word: Option<OwnedFd>,
     handed: Handed,
 }
 
@@ -127,6 +139,7 @@ impl Supervise {
         let now = clock::stamp();
         let mut state = self.machine.state(now);
         state.record = Some(self.record(now));
+        let (word, ready_by) = self.care.as_ref().map_or((None, None), |care| care.handed());
         Handed {
             home: self.home.numbers(),
             state,
@@ -142,19 +155,23 @@ impl Supervise {
                 run: origin.run,
             }),
             scripts: self.scripts.iter().map(Script::handed).collect(),
+            checks: self.checks.iter().map(Check::handed).collect(),
+            word,
+            ready_by,
         }
     }
 
     /// Goes on where the thread was that told this.
     pub(super) fn inherit(task: Box<Task>, inherited: Inherited) -> Box<Supervise> {
-        let Inherited { home, pidfd, handed } = inherited;
+        let Inherited { home, pidfd, word, handed } = inherited;
         let mut supervise = Box::new(Supervise::new(task, home));
-        supervise.go_on(pidfd, handed);
+        supervise.go_on(pidfd, word, handed);
         supervise
     }
 
-    fn go_on(&mut self, pidfd: Option<OwnedFd>, handed: Handed) {
-        let Handed { state, since, letters, rereading, retired, removes, origin, scripts, .. } = handed;
+    fn go_on(&mut self, pidfd: Option<OwnedFd>, word: Option<OwnedFd>, handed: Handed) {
+        let Handed { state, since, letters, rereading, retired, removes, origin, scripts, checks, ready_by, .. } =
+            handed;
         let record = state.record.clone().unwrap_or_default();
         let exits = state.exits.iter().filter_map(ExitEntry::exit).collect();
         self.letters.extend(letters);
@@ -165,6 +182,7 @@ impl Supervise {
             self.origin = Some(Origin { loaded, rules, run });
         }
         self.scripts = scripts.into_iter().filter_map(Script::handed_down).collect();
+        self.checks = checks.iter().filter_map(Check::handed_down).collect();
         let was_adopted = Some(state.adopted);
         self.machine.take_over(Taken { since, was_adopted, ..taken(&state, &record, exits) });
         self.recall(&record);
@@ -178,10 +196,12 @@ impl Supervise {
                 } else {
                     self.task.program.store(pid.get(), Ordering::SeqCst);
                     self.feed(Event::Adopted { pid, paused: state.paused });
+                    self.inherit_care(word, ready_by);
                 }
             }
         }
-        let unheard = self.child.iter().chain(self.scripts.iter().map(Script::child));
+        let children = self.scripts.iter().map(Script::child).chain(self.checks.iter().map(Check::child));
+        let unheard = self.child.iter().chain(children);
         let unheard: Vec<Pid> =
             unheard.filter(|child| child.own && child.pidfd.is_none()).map(|child| child.pid).collect();
         unheard.into_iter().for_each(|pid| self.wait_elsewhere(pid));

@@ -5,6 +5,7 @@
 use std::io;
 use std::sync::atomic::Ordering;
 
+use super::checks::Check;
 use super::scripts::Script;
 use super::{Child, Supervise};
 use crate::pure::exit::{Pid, Signal};
@@ -130,7 +131,7 @@ impl Supervise {
         own: bool,
         program: Option<&Stat>,
     ) -> io::Result<Vec<Remaining>> {
-        let scripts = self.scripts.iter().map(Script::pid);
+        let scripts = self.scripts.iter().map(Script::pid).chain(self.checks.iter().map(Check::pid));
         let except: Vec<Pid> = self.child.iter().map(|child| child.pid).chain(scripts).chain(ended).collect();
         let cgroup = self.cgroup.as_ref().filter(|_| self.grouped);
         remains::of(Whose { module: &self.task.name, session, cgroup, own, program, except: &except })

@@ -2,6 +2,8 @@
 //!
 //! Must never know of siblings, and must never decide.
 
+mod care;
+mod checks;
 mod ended;
 mod handover;
 mod left;
@@ -20,6 +22,8 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use serde::{Deserialize, Serialize};
 
+use self::care::Care;
+use self::checks::Check;
 pub use self::handover::{Beginning, HandOver, Handed};
 use self::left::{Candidate, Sweep};
 use self::program::Unknown;
@@ -230,6 +234,10 @@ struct Supervise {
     remains: Vec<Remaining>,
     /// Those of `control/` that run.
     scripts: Vec<scripts::Script>,
+    /// What is awaited of the program that runs, where anything is.
+    care: Option<Box<Care>>,
+    /// Programs that are asked about it.
+    checks: Vec<Check>,
     /// Why the last start failed, for a failure that repeats.
     not_started: Option<String>,
     /// The prints that the parent was told of.
@@ -273,6 +281,8 @@ impl Supervise {
             sweep: None,
             remains: Vec::new(),
             scripts: Vec::new(),
+            care: None,
+            checks: Vec::new(),
             not_started: None,
             stale: None,
             letters: VecDeque::new(),
@@ -303,6 +313,7 @@ impl Supervise {
     #[inline(never)]
     fn end(mut self: Box<Self>) -> Why {
         self.end_scripts();
+        self.drop_checks();
         if !self.is_going() {
             self.write_lines();
         }
@@ -359,6 +370,8 @@ impl Supervise {
         descriptors.extend(self.child.iter().filter_map(Child::ended));
         descriptors.extend(self.remains.iter().filter_map(Remaining::ended));
         descriptors.extend(self.scripts.iter().filter_map(scripts::Script::ended));
+        descriptors.extend(self.checks.iter().filter_map(Check::ended));
+        descriptors.extend(self.care.iter().flat_map(|care| care.descriptors()));
         descriptors
     }
 
@@ -366,6 +379,9 @@ impl Supervise {
     fn act(&mut self, inbox: &Inbox<Mail>, ready: &Ready) {
         let is_ready = |index: usize| ready.descriptors.get(index) == Some(&true);
         let controls = self.controls().count();
+        if self.care.is_some() {
+            self.hear();
+        }
         // Exits first: their latency is what a restart costs. A child without a pidfd sends mail.
         let polled = self.child.as_ref().is_some_and(|child| child.ended().is_some());
         if self.child.is_some() && (!polled || is_ready(controls)) {
@@ -376,6 +392,9 @@ impl Supervise {
         }
         if !self.scripts.is_empty() {
             self.look_at_scripts();
+        }
+        if !self.checks.is_empty() {
+            self.look_at_checks();
         }
         self.look_at_unknown();
         for control in (0..controls).filter(|control| is_ready(*control)) {
@@ -392,6 +411,9 @@ impl Supervise {
         }
         // Those that were read before the home was put right meanwhile.
         self.obey_letters();
+        if self.care.is_some() {
+            self.attend();
+        }
     }
 
     /// What the kernel does not tell of is looked at once a second.
@@ -402,7 +424,9 @@ impl Supervise {
         let look = blind.then(|| clock::moment().plus(Duration::from_secs(1)));
         let scripts = self.scripts.iter().filter_map(scripts::Script::deadline).min();
         let unknown = self.unknown.as_ref().map(|unknown| unknown.look_at);
-        [self.machine.deadline(), look, scripts, unknown].into_iter().flatten().min()
+        let checks = self.checks.iter().filter_map(Check::deadline).min();
+        let care = self.care_deadline();
+        [self.machine.deadline(), look, scripts, unknown, checks, care].into_iter().flatten().min()
     }
 
     /// The FIFOs that are read now.
@@ -490,7 +514,8 @@ impl Supervise {
         // What a program that was taken over was started with is not known.
         let at_once = at_once || self.origin.is_none();
         if at_once && let Some(origin) = &mut self.origin {
-            origin.rules = Rules { forking: origin.rules.forking, ..policy.rules() };
+            let Rules { forking, awaits, .. } = origin.rules;
+            origin.rules = Rules { forking, awaits, ..policy.rules() };
         }
         let event = Event::Configured(Configured {
             at_once: at_once.then(|| policy.rules()),

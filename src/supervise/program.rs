@@ -86,7 +86,15 @@ impl Supervise {
         }
         let mark = Mark::new(adopt::boot_id(), self.directory(), self.machine.want());
         let cgroup = self.group();
-        match spawn::program(self.service(cgroup.as_ref()), &self.task.loaded.policy, mark) {
+        let (word, started) = match self.word() {
+            Ok(word) => {
+                let kept = word.as_ref().map(|(word, number)| (word.program.as_fd(), *number));
+                let started = spawn::program(self.service(cgroup.as_ref()), &self.task.loaded.policy, mark, kept);
+                (word, started)
+            }
+            Err(error) => (None, Err(error)),
+        };
+        match started {
             Ok(started) => {
                 self.session = None;
                 self.executable = None;
@@ -97,6 +105,7 @@ impl Supervise {
                 let loaded = Arc::clone(&self.task.loaded);
                 self.origin = Some(Origin { rules: loaded.policy.rules(), loaded, run: prints.run });
                 self.machine_takes_policy();
+                self.begin_care(word.map(|(word, _)| word.own));
                 Event::Spawned(self.started(started))
             }
             Err(error) => {
@@ -199,6 +208,9 @@ impl Supervise {
         }
         self.feed(Event::Exited(Ended { pid, how, left, finish }));
         self.drop_candidate();
+        if self.child.is_none() || matches!(self.machine.phase(), Phase::Finishing { .. }) {
+            self.end_care();
+        }
     }
 
     /// How a predecessor's program ended may be told once its parent has collected it; nothing waits for that.

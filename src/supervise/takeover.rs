@@ -7,8 +7,9 @@ use std::sync::atomic::Ordering;
 
 use super::{Child, Supervise};
 use crate::pure::command::Command;
+use crate::pure::config::Awaits;
 use crate::pure::exit::{Exit, Pid};
-use crate::pure::machine::{Ended, Event, Left, Phase, Stopping, Taken};
+use crate::pure::machine::{Cause, Ended, Event, Left, Phase, Readiness, Stopping, Taken};
 use crate::pure::restart::History;
 use crate::pure::state::{ExitEntry, Record, State};
 use crate::pure::time::{Moment, Stamp, Wall};
@@ -24,6 +25,10 @@ impl Supervise {
         let mut recorded = recorded.unwrap_or_else(|| self.machine.state(clock::stamp()));
         let record = recorded.record.clone().unwrap_or_default();
         let (mut record, want) = adopt::latest(record, self.home.spawned().as_deref());
+        if want.is_some() {
+            // Started a moment before the death: it cannot have said anything yet that was written down.
+            record.awaited = self.task.loaded.policy.rules().awaits != Awaits::Nothing;
+        }
         if let Some(want) = want {
             // Somebody asked for this start, and nobody lived to say so.
             want.name().clone_into(&mut recorded.want);
@@ -70,6 +75,7 @@ impl Supervise {
                 self.task.program.store(pid.get(), Ordering::SeqCst);
                 self.lines.push((Level::Notice, format!("took over pid {pid}")));
                 self.feed(Event::Adopted { pid, paused: recorded.paused });
+                self.recall_care();
                 if replaced {
                     // It belongs to a directory that is no longer there.
                     self.feed(Event::Command(Command::Down));
@@ -99,6 +105,7 @@ impl Supervise {
         self.child = Some(Child::adopted(pid, pidfd::open(pid).ok()));
         self.lines.push((Level::Warning, format!("took pid {pid} back after a defect of svtree")));
         self.feed(Event::Adopted { pid, paused: recorded.paused });
+        self.recall_care();
         self.look_at_child();
     }
 
@@ -157,6 +164,15 @@ impl Supervise {
                 Phase::Sweeping { .. } | Phase::Looking { .. } | Phase::StartingFinish => None,
                 Phase::Finishing { .. } | Phase::Gone => None,
             },
+            unwell: match self.machine.cause() {
+                Cause::Asked => None,
+                Cause::Unwell(why) => Some(why.clone()),
+            },
+            awaited: self.machine.readiness() == Readiness::Awaited,
+            ready: match self.machine.readiness() {
+                Readiness::Since(since) => Some(since.moment.0),
+                Readiness::Unasked | Readiness::Awaited => None,
+            },
         }
     }
 }
@@ -189,5 +205,14 @@ pub(super) fn taken(state: &State, record: &Record, exits: VecDeque<Exit>) -> Ta
         leaving: record.leaving,
         was_adopted: None,
         stopping: record.stopping.map(|(kill_at, killed)| Stopping { kill_at: kill_at.map(Moment), killed }),
+        cause: record.unwell.clone().map_or(Cause::Asked, Cause::Unwell),
+        readiness: match (record.awaited, record.ready) {
+            (true, _) => Readiness::Awaited,
+            (false, None) => Readiness::Unasked,
+            (false, Some(moment)) => Readiness::Since(Stamp {
+                moment: Moment(moment),
+                wall: state.ready_since.as_deref().and_then(Wall::from_rfc3339).unwrap_or_else(clock::wall),
+            }),
+        },
     }
 }

@@ -135,9 +135,9 @@ pub struct Glance {
 }
 
 /// What is looked at; their places are the bits.
-const ASKED: [&str; 8] = {
-    let [first, second, third, fourth] = &family::FILES;
-    [RUN, SERVICE, FINISH, CONTROL, first.name, second.name, third.name, fourth.name]
+const ASKED: [&str; 10] = {
+    let [a, b, c, d, e] = &family::FILES;
+    [RUN, SERVICE, FINISH, CONTROL, a.name, b.name, c.name, d.name, e.name, family::CHECK]
 };
 
 /// The coarsest change times there are: FAT's.
@@ -151,10 +151,10 @@ impl Glance {
         let mut print = |name| self.stat(directory, name).map(|stat| Print::of(&stat));
         let (run, service) = (print(RUN), print(SERVICE));
         let mut small: Option<(DefaultHasher, Wall)> = None;
-        for file in &family::FILES {
-            if let Some(print) = print(file.name) {
+        for name in family::FILES.iter().map(|file| file.name).chain([family::CHECK]) {
+            if let Some(print) = print(name) {
                 let (mut digest, youngest) = small.unwrap_or_default();
-                (file.name, print).hash(&mut digest);
+                (name, print).hash(&mut digest);
                 small = Some((digest, youngest.max(print.changed())));
             }
         }
@@ -208,7 +208,9 @@ impl Glance {
     }
 }
 
-fn is_executable(directory: BorrowedFd<'_>, path: &[u8]) -> bool {
+/// Whether it is there and may be executed.
+#[must_use]
+pub fn is_executable(directory: BorrowedFd<'_>, path: &[u8]) -> bool {
     accessat(directory, path, Access::EXEC_OK, AtFlags::EACCESS).is_ok()
 }
 

@@ -22,9 +22,9 @@ use crate::pure::reconcile::Id;
 use crate::pure::time::Wall;
 
 /// The names of the files that are looked for in a service directory; a change of others is of no interest.
-pub const FILES: [&str; 9] = {
-    let [first, second, third, fourth] = &family::FILES;
-    [RUN, SERVICE, GROUP, file::DOWN, FINISH, first.name, second.name, third.name, fourth.name]
+pub const FILES: [&str; 11] = {
+    let [a, b, c, d, e] = &family::FILES;
+    [RUN, SERVICE, GROUP, file::DOWN, FINISH, a.name, b.name, c.name, d.name, e.name, family::CHECK]
 };
 
 const GROUP: &str = "group.toml";
@@ -262,6 +262,13 @@ pub fn mistakes(path: &Path, module: &Module, elsewhere: Policy) -> Result<Polic
         if there && let Err(why) = bytes(&directory, file.name).and_then(|bytes| file.read(&bytes, &mut policy)) {
             wrong.push(why);
         }
+    }
+    let is_file = |stat: Stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    if small.is_some()
+        && statat(&directory, family::CHECK, AtFlags::empty()).is_ok_and(is_file)
+        && prints::is_executable(directory.as_fd(), family::CHECK.as_bytes())
+    {
+        family::has_check(&mut policy);
     }
     if service.is_some() {
         match read(&directory, SERVICE).map(|text| config::service_over(&text, &mut policy)) {

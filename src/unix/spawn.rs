@@ -43,6 +43,12 @@ pub struct NotStarted {
 }
 
 impl NotStarted {
+    /// What it needs could not be had.
+    #[must_use]
+    pub fn unprepared(what: &str, error: std::io::Error) -> NotStarted {
+        NotStarted { what: what.to_owned(), step: "preparing", error }
+    }
+
     /// Whether the machine lacks what comes back by itself: processes, memory, descriptors.
     #[must_use]
     pub fn is_shortage(&self) -> bool {
@@ -69,16 +75,23 @@ impl fmt::Display for NotStarted {
 /// The file of [`super::home::file::SPAWNED`].
 const MARK: &CStr = c".spawned";
 
-/// Starts the program of a module, which leaves its mark.
+/// Starts the program of a module, which leaves its mark. What is kept it has open under that number.
 ///
 /// # Errors
 /// What could not be done; nothing runs then.
-pub fn program(service: Service<'_>, policy: &Policy, mark: Mark) -> Result<Started, NotStarted> {
+pub fn program(
+    service: Service<'_>,
+    policy: &Policy,
+    mark: Mark,
+    kept: Option<(BorrowedFd<'_>, i32)>,
+) -> Result<Started, NotStarted> {
     let words: Vec<OsString> = match &policy.program {
         Program::Run => vec!["./run".into()],
         Program::Argv(words) => words.iter().map(OsString::from).collect(),
     };
-    launch(service, policy, &words, policy.directory.as_deref(), Some((service.home, MARK, mark)))
+    let of_program =
+        OfProgram { subdirectory: policy.directory.as_deref(), mark: Some((service.home, MARK, mark)), kept };
+    launch(service, policy, &words, &of_program)
 }
 
 /// Starts `finish` in the service directory.
@@ -87,7 +100,7 @@ pub fn program(service: Service<'_>, policy: &Policy, mark: Mark) -> Result<Star
 /// What could not be done; nothing runs then.
 pub fn finish(service: Service<'_>, policy: &Policy, how: How) -> Result<Started, NotStarted> {
     let words = ["./finish".into(), how.finish_code().to_string().into(), how.finish_status().to_string().into()];
-    launch(service, policy, &words, None, None)
+    launch(service, policy, &words, &OfProgram::default())
 }
 
 /// Starts `control/LETTER` in the service directory.
@@ -95,16 +108,33 @@ pub fn finish(service: Service<'_>, policy: &Policy, how: How) -> Result<Started
 /// # Errors
 /// What could not be done; nothing runs then.
 pub fn control(service: Service<'_>, policy: &Policy, letter: u8) -> Result<Started, NotStarted> {
-    launch(service, policy, &[format!("./control/{}", char::from(letter)).into()], None, None)
+    launch(service, policy, &[format!("./control/{}", char::from(letter)).into()], &OfProgram::default())
+}
+
+/// Starts a check in the service directory; what it writes is read by nobody.
+///
+/// # Errors
+/// What could not be done; nothing runs then.
+pub fn check(service: Service<'_>, policy: &Policy, words: &[String]) -> Result<Started, NotStarted> {
+    let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+    launch(Service { output: Output::Null, ..service }, policy, &words, &OfProgram::default())
+}
+
+/// What only the program of a module has.
+#[derive(Default)]
+struct OfProgram<'a> {
+    subdirectory: Option<&'a str>,
+    mark: Option<(BorrowedFd<'a>, &'a CStr, Mark)>,
+    kept: Option<(BorrowedFd<'a>, i32)>,
 }
 
 fn launch(
     service: Service<'_>,
     policy: &Policy,
     words: &[OsString],
-    subdirectory: Option<&str>,
-    mark: Option<(BorrowedFd<'_>, &CStr, Mark)>,
+    of_program: &OfProgram<'_>,
 ) -> Result<Started, NotStarted> {
+    let OfProgram { subdirectory, mark, kept } = *of_program;
     let first = words.first().map_or(OsStr::new(""), OsString::as_os_str);
     let what = String::from_utf8_lossy(first.as_bytes()).into_owned();
     let not_prepared =
@@ -134,6 +164,7 @@ fn launch(
         cgroup: service.cgroup,
         born_there: service.born_there,
         mark,
+        kept,
     })
     .map_err(|failure| NotStarted { what, step: failure.step, error: failure.error })
 }

@@ -7,7 +7,7 @@ use std::path::{Component, Path};
 use std::time::Duration;
 
 use svtree::pure::command::{self, Decoded, LETTERS};
-use svtree::pure::config::{self, Mistake, Policy, Program, Stop};
+use svtree::pure::config::{self, Mistake, Policy, Program, Ready, ReadyBy};
 use svtree::pure::exit::{Exit, Pid, Signal};
 use svtree::pure::family;
 use svtree::pure::name::{ModuleName, escaped, printable, unescaped};
@@ -134,9 +134,11 @@ fn can_be_carried_out(policy: &Policy) {
     }
     assert!(policy.umask.is_none_or(|mask| mask <= 0o777));
     assert!(policy.nice.is_none_or(|nice| (-20..=19).contains(&nice)));
+    assert!(policy.ready == Ready::default() || (!policy.ready.of_file && is_way(&policy.ready)));
     let restart = &policy.restart;
     assert!(restart.max_tries != Some(0) && restart.max_tries_if_coredumped != Some(0));
-    let times = [Some(restart.delay), restart.max_delay, Some(restart.interval), policy.stop.timeout];
+    let times =
+        [Some(restart.delay), restart.max_delay, Some(restart.interval), policy.stop.timeout, policy.ready.limit()];
     assert!(times.into_iter().flatten().all(|time| time <= TEN_YEARS));
     is_signal(policy.stop.signal);
 }
@@ -159,6 +161,15 @@ fn are_mistakes_of(text: &str, mistakes: &[Mistake]) {
     }
 }
 
+/// It can be known that the program is ready.
+fn is_way(ready: &Ready) -> bool {
+    ready.by.as_ref().is_some_and(|by| match by {
+        ReadyBy::Descriptor(number) => (1..1024).contains(number),
+        ReadyBy::Check(words) => words.first().is_some_and(|program| !program.is_empty()),
+        ReadyBy::Exit => true,
+    })
+}
+
 /// The small files of the family, and those of an `environment_dir`: each says its own thing or says what is wrong.
 pub fn family(bytes: &[u8]) {
     for file in &family::FILES {
@@ -170,7 +181,9 @@ pub fn family(bytes: &[u8]) {
                 for limit in [policy.stop.timeout, policy.stop.finish_limit()].into_iter().flatten() {
                     assert!(!limit.is_zero() && limit <= Duration::from_millis(u32::MAX.into()));
                 }
-                let rest = Policy { stop: Stop::default(), exits_kept: Policy::default().exits_kept, ..policy };
+                assert!(policy.ready == Ready::default() || (policy.ready.of_file && is_way(&policy.ready)));
+                let Policy { exits_kept, stop, ready, .. } = Policy::default();
+                let rest = Policy { exits_kept, stop, ready, ..policy };
                 assert_eq!(rest, Policy::default());
             }
             Err(said) => {

@@ -50,6 +50,7 @@ mod parent;
 mod peers;
 mod pid1;
 mod programs;
+mod ready;
 mod restart;
 mod retire;
 mod status_files;

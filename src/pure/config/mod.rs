@@ -3,6 +3,7 @@
 //! One table of keys: what is not in it is unknown. Must never read a file.
 
 mod policy;
+mod ready;
 
 use std::fmt;
 use std::time::Duration;
@@ -10,7 +11,10 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-pub use self::policy::{FinishTimeout, Forking, Policy, Program, Restart, Rules, Scope, Stop, When};
+pub use self::policy::{
+    Awaits, FinishTimeout, Forking, Limit, Policy, Program, Ready, ReadyBy, Restart, Rules, Scope, Stop, When,
+};
+pub use self::ready::parse_descriptor;
 use super::exit::Signal;
 
 /// One mistake in a file, with the place where it stands.
@@ -45,7 +49,10 @@ pub fn service(text: &str) -> Result<Policy, Vec<Mistake>> {
 /// # Errors
 /// As [`service`].
 pub fn service_over(text: &str, policy: &mut Policy) -> Result<(), Vec<Mistake>> {
-    read(text, KEYS, policy)
+    let files = ready::lay_aside(policy);
+    let result = read(text, KEYS, policy, |table, policy, wrong| ready::whole(table, policy, &files, wrong));
+    ready::take_up(policy, files);
+    result
 }
 
 /// Reads a `group.toml`, which has no keys yet.
@@ -53,7 +60,7 @@ pub fn service_over(text: &str, policy: &mut Policy) -> Result<(), Vec<Mistake>>
 /// # Errors
 /// Every mistake in it.
 pub fn group(text: &str) -> Result<(), Vec<Mistake>> {
-    read(text, &[], &mut Policy::default())
+    read(text, &[], &mut Policy::default(), |_, _, _| ())
 }
 
 /// One key of the file: the table it stands in, its name, and how its value is taken.
@@ -140,13 +147,22 @@ const KEYS: &[Key] = &[
         policy.stop.scope = one_of(value, &[("tree", Scope::Tree), ("main", Scope::Main)])?;
         Ok(())
     }),
+    key("ready", "fd", ready::descriptor),
+    key("ready", "check", ready::check),
+    key("ready", "on_exit", ready::on_exit),
+    key("ready", "timeout", ready::timeout),
 ];
 
 const fn key(table: &'static str, name: &'static str, set: fn(&mut Policy, &DeValue<'_>) -> Result<(), String>) -> Key {
     Key { table, name, set }
 }
 
-fn read(text: &str, keys: &[Key], policy: &mut Policy) -> Result<(), Vec<Mistake>> {
+fn read(
+    text: &str,
+    keys: &[Key],
+    policy: &mut Policy,
+    whole: impl FnOnce(&DeTable<'_>, &Policy, &mut Vec<(usize, String)>),
+) -> Result<(), Vec<Mistake>> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut wrong: Vec<(usize, String)> = errors
         .iter()
@@ -155,6 +171,9 @@ fn read(text: &str, keys: &[Key], policy: &mut Policy) -> Result<(), Vec<Mistake
     // Values behind a syntax mistake are guesses of the parser: the keys are read only in what parsed whole.
     if wrong.is_empty() {
         walk(table.get_ref(), "", keys, policy, &mut wrong);
+    }
+    if wrong.is_empty() {
+        whole(table.get_ref(), policy, &mut wrong);
     }
     if wrong.is_empty() {
         return Ok(());
@@ -398,6 +417,7 @@ mod tests {
                     interval: Duration::from_secs(10),
                 },
                 stop: Stop { signal: Signal::INT, timeout: None, scope: Scope::Main, ..Stop::default() },
+                ready: Ready::default(),
             }
         );
     }

@@ -34,6 +34,8 @@ pub struct Policy {
     pub restart: Restart,
     /// How it is stopped.
     pub stop: Stop,
+    /// When it is ready.
+    pub ready: Ready,
 }
 
 impl Default for Policy {
@@ -50,6 +52,7 @@ impl Default for Policy {
             exits_kept: 20,
             restart: Restart::default(),
             stop: Stop::default(),
+            ready: Ready::default(),
         }
     }
 }
@@ -66,13 +69,22 @@ pub struct Rules {
     /// Whether a program that puts itself in the background is followed there; of the program that runs, so it holds from
     /// a start on.
     pub forking: Forking,
+    /// What makes it ready; of the program that runs as well.
+    #[serde(default)]
+    pub awaits: Awaits,
 }
 
 impl Policy {
     /// The part of it that the machine goes by.
     #[must_use]
     pub fn rules(&self) -> Rules {
-        Rules { restart: self.restart, stop: self.stop, exits_kept: self.exits_kept, forking: self.forking }
+        Rules {
+            restart: self.restart,
+            stop: self.stop,
+            exits_kept: self.exits_kept,
+            forking: self.forking,
+            awaits: self.ready.awaits(),
+        }
     }
 
     /// Whether the rest of it, which holds from a start on, is the same.
@@ -91,6 +103,7 @@ impl Policy {
             exits_kept: _,
             restart: _,
             stop: _,
+            ready,
         } = self;
         *program == other.program
             && *directory == other.directory
@@ -100,6 +113,7 @@ impl Policy {
             && *umask == other.umask
             && *nice == other.nice
             && *forking == other.forking
+            && *ready == other.ready
     }
 }
 
@@ -215,4 +229,72 @@ impl Default for Stop {
             scope: Scope::Tree,
         }
     }
+}
+
+/// `[ready]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ready {
+    /// How it is known to be ready; `None`: it is once it runs.
+    pub by: Option<ReadyBy>,
+    /// A small file of the family asks for it, of which nobody expects that a time ends the waiting.
+    pub of_file: bool,
+    /// Not ready by then counts as a failure; `None`: nothing is said of it.
+    pub timeout: Option<Limit>,
+}
+
+/// How a program is known to be ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReadyBy {
+    /// It writes a newline on the descriptor of this number.
+    Descriptor(i32),
+    /// This program, with its arguments, is run until it exits with 0.
+    Check(Vec<String>),
+    /// It has exited with 0.
+    Exit,
+}
+
+/// A time limit that can be none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Limit {
+    /// So long.
+    After(Duration),
+    /// For ever.
+    Never,
+}
+
+impl Ready {
+    /// After which time it is a failure not to be ready; `None`: never.
+    #[must_use]
+    pub fn limit(&self) -> Option<Duration> {
+        match self.timeout {
+            Some(Limit::After(limit)) => Some(limit),
+            Some(Limit::Never) => None,
+            None => (!self.of_file).then_some(READY_TIMEOUT),
+        }
+    }
+
+    /// What makes it ready.
+    #[must_use]
+    pub fn awaits(&self) -> Awaits {
+        match self.by {
+            None => Awaits::Nothing,
+            Some(ReadyBy::Descriptor(_) | ReadyBy::Check(_)) => Awaits::Word,
+            Some(ReadyBy::Exit) => Awaits::Exit,
+        }
+    }
+}
+
+const READY_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// What makes a program ready.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Awaits {
+    /// That it runs.
+    #[default]
+    Nothing,
+    /// That it is told.
+    Word,
+    /// That it has exited with 0, if it is not to be started again then.
+    Exit,
 }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{Action, Machine, Phase, Verdict};
+use super::{Action, Cause, Machine, Phase, Readiness, Verdict};
 use crate::pure::command::Command;
 use crate::pure::config::Scope;
 use crate::pure::exit::{Pid, Signal};
@@ -34,6 +34,7 @@ impl Machine {
         match self.phase {
             Phase::Down | Phase::Failed | Phase::Waiting { .. } => {
                 self.history.forgive();
+                self.unwell = None;
                 self.start(now, actions);
             }
             // The stop goes on; `u` wants it started after that, `o` wants no more than what runs.
@@ -48,9 +49,12 @@ impl Machine {
         self.want = Want::Down;
         self.asked = false;
         self.ending = true;
+        self.cause = Cause::Asked;
         match self.phase {
             Phase::Down | Phase::Failed | Phase::Waiting { .. } => {
                 self.reason = None;
+                // What is done counts no more.
+                self.readiness = Readiness::Unasked;
                 self.verdict = Verdict::Rest;
                 return self.wait_or_rest(now, actions);
             }
@@ -77,6 +81,17 @@ impl Machine {
         };
         actions.push(Action::Control(Command::Down, pid));
         self.phase = Phase::Stopping { pid, paused, kill_at, killed: false };
+    }
+
+    /// The program is stopped as by a letter, with a time limit, and is to be started again.
+    pub(super) fn not_well(&mut self, now: Stamp, why: String, actions: &mut Vec<Action>) {
+        let Phase::Up { pid, paused } = self.phase else { return };
+        self.told = true;
+        self.reason = Some(why.clone());
+        self.cause = Cause::Unwell(why);
+        let kill_at = self.stop.timeout.map(|timeout| now.moment.plus(timeout));
+        self.phase = Phase::Stopping { pid, paused, kill_at, killed: false };
+        actions.push(Action::Control(Command::Signal(self.stop.signal), pid));
     }
 
     /// The module's own script has done what a signal is there for, or has not.
@@ -108,6 +123,11 @@ impl Machine {
             }
             Command::Up | Command::Once | Command::Exit => {}
             Command::Silence | Command::Alarms | Command::Reload => {}
+        }
+        // What is stopped since it is not well may be so because somebody has stopped it.
+        if self.cause != Cause::Asked && command == Command::Signal(self.stop.signal) {
+            actions.push(Action::Signal(pid, Signal::CONT));
+            *paused = false;
         }
     }
 

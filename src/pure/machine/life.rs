@@ -4,12 +4,12 @@
 
 use std::time::Duration;
 
-use super::{Action, Ended, Machine, NotStarted, Phase, Verdict};
-use crate::pure::config::{Forking, Scope, When};
+use super::{Action, Cause, Ended, Machine, NotStarted, Phase, Readiness, Verdict};
+use crate::pure::config::{Awaits, Forking, Scope, When};
 use crate::pure::exit::{Exit, How, Pid, Signal};
 use crate::pure::restart::Next;
 use crate::pure::status::Want;
-use crate::pure::time::Stamp;
+use crate::pure::time::{Moment, Stamp};
 
 /// A program that puts itself in the background does so within this time.
 const SOON: Duration = Duration::from_mins(1);
@@ -37,16 +37,28 @@ impl Machine {
         self.ending = false;
         self.cleared = false;
         self.changed = false;
-        self.reason = None;
+        self.readiness = match self.awaits {
+            Awaits::Nothing => Readiness::Unasked,
+            Awaits::Word | Awaits::Exit => Readiness::Awaited,
+        };
+        self.reason = self.unwell.take().map(|why| format!("restarted: {why}"));
+    }
+
+    pub(super) fn is_ready_now(&mut self, now: Stamp) {
+        if matches!(self.phase, Phase::Up { .. }) && self.readiness == Readiness::Awaited {
+            self.readiness = Readiness::Since(now);
+        }
     }
 
     pub(super) fn spawn_failed(&mut self, now: Stamp, failure: NotStarted, actions: &mut Vec<Action>) {
         if self.dead.is_some() {
             self.since = now;
         }
+        self.unwell = None;
+        self.readiness = Readiness::Unasked;
         self.verdict = match self.want {
             Want::Up if failure.shortage => Verdict::Start(now.moment.plus(self.restart.delay)),
-            Want::Up => self.judge(now, None, &failure.why),
+            Want::Up => self.judge(now, None, self.history.last_start, &failure.why),
             Want::Once | Want::Down => Verdict::GiveUp(failure.why.clone()),
         };
         // Even a policy without a pause must not make a busy loop of a program that cannot be started.
@@ -80,7 +92,9 @@ impl Machine {
                 }
                 (self.stop.timeout.map(|timeout| now.moment.plus(timeout)), false, false)
             }
-            Phase::Stopping { pid, kill_at, killed, .. } if pid == ended.pid => (kill_at, killed, true),
+            Phase::Stopping { pid, kill_at, killed, .. } if pid == ended.pid => {
+                (kill_at, killed, self.cause == Cause::Asked)
+            }
             Phase::Finishing { pid, .. } if pid == ended.pid => {
                 self.dead = Some(ended.pid);
                 if ended.left.session && self.stop.scope == Scope::Tree {
@@ -108,10 +122,26 @@ impl Machine {
         self.adopted = false;
         self.told = false;
         self.dead = Some(ended.pid);
+        let ran = format!("{} after {}", ended.how, human(exit.uptime));
+        let (ran, how) = match std::mem::take(&mut self.cause) {
+            Cause::Asked => (ran, Some(ended.how)),
+            // However it has ended, that is a failure.
+            Cause::Unwell(why) => {
+                let ran = format!("{why}; {ran}");
+                self.unwell = Some(why);
+                (ran, None)
+            }
+        };
+        let well_since = match std::mem::take(&mut self.readiness) {
+            Readiness::Unasked => self.history.last_start,
+            Readiness::Awaited => None,
+            Readiness::Since(since) => Some(since.moment),
+        };
+        let success = how.is_some_and(How::success);
+        let done = self.awaits == Awaits::Exit && success && !stopping;
         self.verdict = match self.want {
             Want::Up if !stopping => {
-                let ran = format!("{} after {}", ended.how, human(exit.uptime));
-                let verdict = self.judge(now, Some(ended.how), &ran);
+                let verdict = self.judge(now, how, well_since, &ran);
                 self.reason = Some(ran);
                 verdict
             }
@@ -120,10 +150,13 @@ impl Machine {
                 Verdict::Rest
             }
             Want::Once => {
-                self.reason = (!ended.how.success()).then(|| format!("{} after {}", ended.how, human(exit.uptime)));
+                self.reason = (!success).then_some(ran);
                 Verdict::Rest
             }
         };
+        if done && self.verdict == Verdict::Rest {
+            self.readiness = Readiness::Since(now);
+        }
         // Before a restart only what is in its session is in the way: a login, an agent, a multiplexer lives on.
         let sweeps = match (self.stop.scope, self.forking) {
             (Scope::Main, _) => false,
@@ -228,8 +261,9 @@ impl Machine {
         self.leave_if_idle();
     }
 
-    /// What follows an end that nobody asked for; `how` is `None` when the program could not even be started.
-    fn judge(&mut self, now: Stamp, how: Option<How>, why: &str) -> Verdict {
+    /// What follows an end that nobody asked for; `how` is `None` when that does not matter: the program could not even be
+    /// started, or was not well.
+    fn judge(&mut self, now: Stamp, how: Option<How>, well_since: Option<Moment>, why: &str) -> Verdict {
         let success = how.is_some_and(How::success);
         let again = match self.restart.when {
             When::Always => true,
@@ -245,7 +279,7 @@ impl Machine {
             return Verdict::GiveUp(format!("{why}, and restart.when is \"never\""));
         }
         let core = how.is_some_and(How::dumped_core);
-        match self.history.exited(now.moment, &self.restart, core) {
+        match self.history.exited(now.moment, &self.restart, core, well_since) {
             Next::At(at) => Verdict::Start(at),
             Next::GiveUp(too_many) => Verdict::GiveUp(format!("{too_many}; last: {why}")),
         }

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! A pid lives inside the phases that have one. A program that ended stays unreaped, so that its pid cannot be
-//! another's, until the record that names it has been replaced.
+//! another's, until the record that names it has been replaced. Whether the program is ready and well is found out
+//! elsewhere (`pure/vitals.rs`), and comes in as the events `Ready` and `Unwell`.
 
 mod asked;
 mod life;
@@ -19,8 +20,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use self::shown::Visible;
-pub use self::terms::{Action, Configured, Ended, Event, Heir, Left, NotStarted, Phase, Stopping, Taken};
-use super::config::{Forking, Restart, Rules, Stop};
+pub use self::terms::{
+    Action, Cause, Configured, Ended, Event, Heir, Left, NotStarted, Phase, Readiness, Stopping, Taken,
+};
+use super::config::{Awaits, Forking, Restart, Rules, Stop};
 use super::exit::{Exit, How, Pid, Signal};
 use super::restart::History;
 use super::status::{Running, Want};
@@ -68,12 +71,18 @@ pub struct Machine {
     within: Option<Duration>,
     /// How far a predecessor's stop had come.
     stopping: Option<Stopping>,
+    /// Why the program is being stopped.
+    cause: Cause,
+    /// Why the last program was stopped, if it was not well: said of the next one.
+    unwell: Option<String>,
+    readiness: Readiness,
     /// Handed down by a predecessor that ran as this very process: whether the program was adopted there.
     was_adopted: Option<bool>,
     restart: Restart,
     stop: Stop,
     exits_kept: usize,
     forking: Forking,
+    awaits: Awaits,
     since: Stamp,
     history: History,
     /// The last start but one, for a start that is deferred.
@@ -112,11 +121,15 @@ impl Machine {
             cleared: false,
             within: None,
             stopping: None,
+            cause: Cause::Asked,
+            unwell: None,
+            readiness: Readiness::Unasked,
             was_adopted: None,
             restart: rules.restart,
             stop: rules.stop,
             exits_kept: rules.exits_kept,
             forking: rules.forking,
+            awaits: rules.awaits,
             since: now,
             history: History::default(),
             start_before: None,
@@ -147,6 +160,8 @@ impl Machine {
         self.asked = taken.asked;
         self.leaving = taken.leaving;
         self.stopping = taken.stopping;
+        self.cause = taken.cause;
+        self.readiness = taken.readiness;
         self.was_adopted = taken.was_adopted;
         if taken.failed {
             self.phase = Phase::Failed;
@@ -159,10 +174,11 @@ impl Machine {
     pub fn adjust(&mut self, rules: Rules) {
         self.adjust_at_once(rules);
         self.forking = rules.forking;
+        self.awaits = rules.awaits;
     }
 
     fn adjust_at_once(&mut self, rules: Rules) {
-        let Rules { restart, stop, exits_kept, forking: _ } = rules;
+        let Rules { restart, stop, exits_kept, forking: _, awaits: _ } = rules;
         self.restart = restart;
         self.stop = stop;
         self.exits_kept = exits_kept;
@@ -216,6 +232,8 @@ impl Machine {
                     self.published = None;
                 }
             }
+            Event::Ready => self.is_ready_now(now),
+            Event::Unwell(why) => self.not_well(now, why, &mut actions),
             Event::Swept => self.swept(now, &mut actions),
             Event::Left(any) => self.left_is_known(any, &mut actions),
             Event::Controlled { command, pid, done } => self.controlled(command, pid, done, &mut actions),
@@ -296,7 +314,25 @@ impl Machine {
         let word = [("leaving", self.leaving), ("asked", self.asked), ("told", self.told), ("ending", self.ending)];
         let more = [("cleared", self.cleared), ("followed", self.followed), ("capped", self.within.is_some())];
         let said: Vec<&str> = word.into_iter().chain(more).filter(|(_, is)| *is).map(|(word, _)| word).collect();
-        format!("{}, verdict {verdict}", said.join(" "))
+        let ready = match self.readiness {
+            Readiness::Unasked => "",
+            Readiness::Awaited => ", awaited",
+            Readiness::Since(_) => ", ready",
+        };
+        let unwell = if self.cause == Cause::Asked { "" } else { ", unwell" };
+        format!("{}, verdict {verdict}{ready}{unwell}", said.join(" "))
+    }
+
+    /// Whether it can be relied on.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        self.readiness
+    }
+
+    /// Why its program is being stopped.
+    #[must_use]
+    pub fn cause(&self) -> &Cause {
+        &self.cause
     }
 
     /// Whether its program is a process that another one left.

@@ -2,7 +2,7 @@
 //!
 //! Must never change the machine.
 
-use super::{Machine, Phase};
+use super::{Machine, Phase, Readiness};
 use crate::pure::exit::Pid;
 use crate::pure::state::{ExitEntry, State, StateName};
 use crate::pure::status::{Running, Status};
@@ -13,6 +13,7 @@ use crate::pure::time::{Moment, Stamp, Wall};
 pub(super) struct Visible {
     status: Status,
     state: StateName,
+    ready: bool,
     until: Option<Moment>,
     reason: Option<String>,
     exits_total: u64,
@@ -53,9 +54,25 @@ impl Machine {
             Phase::Failed => StateName::Failed,
             Phase::Waiting { .. } => StateName::Waiting,
             Phase::Starting => StateName::Starting,
-            Phase::Up { .. } => StateName::Up,
+            Phase::Up { .. } => match self.readiness {
+                Readiness::Unasked => StateName::Up,
+                Readiness::Awaited => StateName::Starting,
+                Readiness::Since(_) => StateName::Ready,
+            },
             Phase::Stopping { .. } | Phase::Looking { .. } | Phase::Sweeping { .. } => StateName::Stopping,
             Phase::StartingFinish | Phase::Finishing { .. } => StateName::Finishing,
+        }
+    }
+
+    /// Whether what needs this module can rely on it: its program runs and is ready, or has done what it was there for.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        match self.phase {
+            Phase::Up { .. } => self.readiness != Readiness::Awaited,
+            Phase::Down => matches!(self.readiness, Readiness::Since(_)),
+            Phase::Failed | Phase::Waiting { .. } | Phase::Starting | Phase::Stopping { .. } => false,
+            Phase::Sweeping { .. } | Phase::Looking { .. } | Phase::StartingFinish => false,
+            Phase::Finishing { .. } | Phase::Gone => false,
         }
     }
 
@@ -72,7 +89,11 @@ impl Machine {
                 Running::Nothing | Running::Finish => None,
             },
             since: self.since.wall.rfc3339(),
-            ready: name == StateName::Up,
+            ready: self.is_ready(),
+            ready_since: match self.readiness {
+                Readiness::Since(since) => Some(since.wall.rfc3339()),
+                Readiness::Unasked | Readiness::Awaited => None,
+            },
             paused: status.paused,
             alarms: self.alarms,
             changed: self.changed,
@@ -97,6 +118,7 @@ impl Machine {
         Visible {
             status: self.status(),
             state: self.state_name(),
+            ready: self.is_ready(),
             until: match self.phase {
                 Phase::Waiting { until } => Some(until),
                 Phase::Down | Phase::Failed | Phase::Starting | Phase::Up { .. } | Phase::Stopping { .. } => None,

@@ -109,6 +109,10 @@ pub enum Event {
     Swept,
     /// Whether something that the module started runs.
     Left(bool),
+    /// The program can be relied on from now on.
+    Ready,
+    /// The program runs and is not well, and why.
+    Unwell(String),
     /// The answer of `control/LETTER`.
     Controlled {
         /// What was commanded.
@@ -259,6 +263,10 @@ pub struct Taken {
     pub leaving: bool,
     /// How far the stop had come.
     pub stopping: Option<Stopping>,
+    /// Why, if it was not asked for.
+    pub cause: Cause,
+    /// Whether it could be relied on.
+    pub readiness: Readiness,
     /// If the predecessor was this very process: whether the program had been adopted.
     pub was_adopted: Option<bool>,
 }
@@ -270,4 +278,26 @@ pub struct Stopping {
     pub kill_at: Option<Moment>,
     /// Whether KILL was sent.
     pub killed: bool,
+}
+
+/// Whether a module can be relied on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Readiness {
+    /// Nobody asks: it is ready once it runs.
+    #[default]
+    Unasked,
+    /// It is not ready yet.
+    Awaited,
+    /// It is, since then: its program runs and has said so, or has done what it was there for.
+    Since(Stamp),
+}
+
+/// Why a program is being stopped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Cause {
+    /// It was asked for.
+    #[default]
+    Asked,
+    /// It is not well: it is started again as the policy says of a failure.
+    Unwell(String),
 }

@@ -8,6 +8,7 @@ mod files;
 mod handed;
 mod root;
 mod view;
+mod word;
 
 use std::hash::{DefaultHasher, Hasher};
 use std::io;
@@ -23,6 +24,7 @@ use self::files::{DIRECTORY, LOCK_PATIENCE, discard, fifo, lock, make_directorie
 pub use self::handed::Numbers;
 pub use self::root::{Root, left, publish_state, remove, unpublish_state};
 use self::view::{Beside, View, is_shared_with_another};
+pub use self::word::Word;
 use super::{clock, raw};
 use crate::pure::exit::Pid;
 use crate::pure::name::ModuleName;
@@ -44,6 +46,8 @@ pub mod file {
     pub const STATE: &str = "state.json";
     /// What a child writes just before it becomes the program, for a successor of an svtree that died in between.
     pub const SPAWNED: &str = ".spawned";
+    /// The FIFO on which a program says that it is ready.
+    pub const READY: &str = ".ready";
     /// What supervise did.
     pub const LOG: &str = "supervise.log";
     /// Warnings and failures.
@@ -88,10 +92,11 @@ impl std::fmt::Display for NotOpened {
 }
 
 /// Every file of a status directory.
-const OWN: [&str; 9] = [
+const OWN: [&str; 10] = [
     file::STATE,
     file::STATUS,
     file::SPAWNED,
+    file::READY,
     file::LOG,
     file::LOG_WF,
     file::CONTROL,

@@ -35,6 +35,8 @@ impl Root {
     pub fn open(root: &Path) -> Result<Root, NotOpened> {
         let root = Root { root: root.to_path_buf(), lock: take(root, LOCK_PATIENCE)? };
         root.sign()?;
+        // What became of the upgrade of a predecessor that died is no answer to anybody who asks this one.
+        let _ = fs::remove_file(root.root.join(file::UPGRADE));
         Ok(root)
     }
 

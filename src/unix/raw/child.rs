@@ -110,8 +110,9 @@ unsafe fn prepare(job: &mut Job<'_>) {
             return;
         }
         job.step = "closing descriptors";
+        let first = launch.kept.map_or(3, |(kept, _)| kept.as_raw_fd() + 1);
         if job.original.close_range
-            && libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_UNSHARE) < 0
+            && libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_UNSHARE) < 0
         {
             return;
         }
@@ -123,12 +124,26 @@ unsafe fn prepare(job: &mut Job<'_>) {
         if launch.output == Output::Null && (libc::dup2(null, 1) < 0 || libc::dup2(null, 2) < 0) {
             return;
         }
+        job.step = "handing it its descriptor";
+        if let Some((kept, number)) = launch.kept
+            && !keep(kept.as_raw_fd(), number, job.original.close_range)
+        {
+            return;
+        }
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
         job.step = "executing";
-        // As execvp: a candidate that may not be executed is remembered, one that is not there passed over.
-        let mut forbidden = false;
+        execute(launch);
+    }
+}
+
+/// As execvp: a candidate that may not be executed is remembered, one that is not there passed over. Returns only on
+/// failure.
+unsafe fn execute(launch: &Launch<'_>) {
+    let mut forbidden = false;
+    // SAFETY: the pointers are to strings of `launch`, and to arrays of such that end in NULL.
+    unsafe {
         for path in launch.candidates {
             libc::execve(path.as_ptr(), launch.arguments.pointers.as_ptr(), launch.environment.pointers.as_ptr());
             match *libc::__errno_location() {
@@ -140,5 +155,27 @@ unsafe fn prepare(job: &mut Job<'_>) {
         if forbidden {
             *libc::__errno_location() = libc::EACCES;
         }
+    }
+}
+
+/// Gives a descriptor its number, and closes all others but the standard streams; the table is the child's own by then.
+///
+/// # Safety
+/// Only in a child that has left the table of this process.
+unsafe fn keep(kept: c_int, number: c_int, close_range: bool) -> bool {
+    // SAFETY: takes numbers.
+    unsafe {
+        // On itself `dup2` would leave it to be closed by the exec.
+        let placed = if kept == number { libc::fcntl(kept, libc::F_SETFD, 0) } else { libc::dup2(kept, number) };
+        if placed < 0 {
+            return false;
+        }
+        if close_range {
+            if number > 3 {
+                libc::syscall(libc::SYS_close_range, 3, number - 1, 0);
+            }
+            libc::syscall(libc::SYS_close_range, number.max(2) + 1, libc::c_uint::MAX, 0);
+        }
+        true
     }
 }

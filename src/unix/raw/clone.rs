@@ -66,6 +66,8 @@ pub struct Launch<'a> {
     pub born_there: bool,
     /// Where the child leaves its mark.
     pub mark: Option<(BorrowedFd<'a>, &'a CStr, Mark)>,
+    /// A descriptor that it keeps, and its number there.
+    pub kept: Option<(BorrowedFd<'a>, c_int)>,
 }
 
 /// A program that runs.
@@ -93,8 +95,8 @@ pub struct Failure {
 /// Starts a program: a clone that shares memory and blocks this thread until the child has executed.
 ///
 /// The child has a session of its own, `/dev/null` as standard input, default dispositions, an empty signal mask, and
-/// no descriptor but 0, 1 and 2. While it prepares itself it shares the table of descriptors, so that nothing of it is
-/// copied, and leaves it by `close_range`, which copies only what is below 3.
+/// no descriptor but 0, 1, 2 and what it is to keep. While it prepares itself it shares the table of descriptors, so that nothing of it is
+/// copied, and leaves it by `close_range`, which copies only what is below 3, or up to what it keeps.
 ///
 /// # Errors
 /// The step that failed; nothing runs then.
@@ -184,6 +186,7 @@ pub fn can_be_born_in(cgroup: BorrowedFd<'_>) -> bool {
         cgroup: Some(cgroup),
         born_there: true,
         mark: None,
+        kept: None,
     };
     let mut job = Job { launch: &launch, original, step: "", errno: 0, before: 0, after: 0, grouped: false };
     let mut flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
@@ -380,6 +383,7 @@ mod tests {
             cgroup: None,
             born_there: false,
             mark: None,
+            kept: None,
         })
     }
 

@@ -1,0 +1,188 @@
+//! What a program is given to say that it is ready, and how that is heard; there is none of it for a module that does not
+//! ask.
+//!
+//! Must never judge: what is heard goes to `Vitals`, and what that concludes to the machine.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
+
+use super::{Loaded, Supervise};
+use crate::pure::config::ReadyBy;
+use crate::pure::machine::{Event, Phase, Readiness};
+use crate::pure::time::Moment;
+use crate::pure::vitals::{Due, Vitals};
+use crate::unix::clock;
+use crate::unix::home::{Level, Word};
+use crate::unix::spawn::NotStarted;
+
+/// So many reads empty the FIFO of a program that writes more than a newline.
+const READS: usize = 64;
+
+/// For the program that runs.
+#[derive(Debug)]
+pub(super) struct Care {
+    vitals: Vitals,
+    /// What it was started with, as far as that is known.
+    pub(super) loaded: Arc<Loaded>,
+    /// Where it writes its newline. It stays open after that: a program that goes on writing is not to end by it.
+    word: Option<OwnedFd>,
+    /// Since when it is paused.
+    paused_at: Option<Moment>,
+    /// What was said of a check last.
+    pub(super) told: Option<String>,
+}
+
+impl Care {
+    fn new(loaded: Arc<Loaded>, word: Option<OwnedFd>) -> Care {
+        let vitals = Vitals::begin(clock::moment(), &loaded.policy.ready);
+        Care { vitals, loaded, word, paused_at: None, told: None }
+    }
+
+    /// Readable once there is something to hear.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.word.iter().map(AsFd::as_fd)
+    }
+
+    /// The number of the FIFO, and by when the program is to be ready: for the next svtree.
+    pub(super) fn handed(&self) -> (Option<RawFd>, Option<Moment>) {
+        (self.word.as_ref().map(AsRawFd::as_raw_fd), self.vitals.ready_by())
+    }
+}
+
+impl Supervise {
+    /// The FIFO on which the program that is to be started says that it is ready, if it is told to.
+    pub(super) fn word(&self) -> Result<Option<(Word, i32)>, NotStarted> {
+        let Some(ReadyBy::Descriptor(number)) = self.task.loaded.policy.ready.by else { return Ok(None) };
+        match self.home.new_word() {
+            Ok(word) => Ok(Some((word, number))),
+            Err(error) => Err(NotStarted::unprepared("the FIFO for its readiness", error)),
+        }
+    }
+
+    /// A program was started.
+    #[inline(never)]
+    pub(super) fn begin_care(&mut self, word: Option<OwnedFd>) {
+        self.end_care();
+        if self.task.loaded.policy.ready.by.is_some() {
+            self.care = Some(Box::new(Care::new(Arc::clone(&self.task.loaded), word)));
+        }
+    }
+
+    /// The program of a predecessor was taken over: what is still awaited of it.
+    pub(super) fn recall_care(&mut self) {
+        if self.machine.readiness() != Readiness::Awaited {
+            return;
+        }
+        match self.task.loaded.policy.ready.by {
+            // Nothing would ever say so any more.
+            None => self.is_ready(),
+            Some(ReadyBy::Check(_) | ReadyBy::Exit) => self.begin_care(None),
+            Some(ReadyBy::Descriptor(_)) => match self.home.word_again() {
+                Ok(Some(word)) => self.begin_care(Some(word)),
+                // It has let go of the descriptor while nobody listened, as programs do that have written to it.
+                Ok(None) => {
+                    self.begin_care(None);
+                    self.is_ready();
+                }
+                Err(error) => {
+                    let text = format!("opening the FIFO for its readiness: {}", crate::unix::report::plain(&error));
+                    self.lines.push((Level::Warning, text));
+                    self.begin_care(None);
+                }
+            },
+        }
+    }
+
+    /// As a predecessor handed it down.
+    pub(super) fn inherit_care(&mut self, word: Option<OwnedFd>, ready_by: Option<Moment>) {
+        if self.machine.readiness() == Readiness::Awaited {
+            self.begin_care(word);
+            if let Some(care) = &mut self.care {
+                care.vitals.resume(ready_by);
+            }
+        }
+    }
+
+    /// The program has ended.
+    pub(super) fn end_care(&mut self) {
+        if self.care.take().is_some() {
+            self.drop_checks();
+        }
+    }
+
+    /// When the clock has to be looked at.
+    pub(super) fn care_deadline(&self) -> Option<Moment> {
+        let care = self.care.as_ref()?;
+        if self.is_cared_for() { care.vitals.deadline() } else { None }
+    }
+
+    fn is_cared_for(&self) -> bool {
+        matches!(self.machine.phase(), Phase::Up { paused: false, .. })
+    }
+
+    /// Hears what the program has said. Before its exit is looked at: it may have said it just before that.
+    #[inline(never)]
+    pub(super) fn hear(&mut self) {
+        let Some(word) = self.care.as_ref().and_then(|care| care.word.as_ref()) else { return };
+        let mut bytes = [0; 256];
+        let mut is_said = false;
+        for _ in 0..READS {
+            match rustix::io::read(word, &mut bytes) {
+                Ok(count) if count > 0 => is_said |= bytes[..count].contains(&b'\n'),
+                Ok(_) | Err(_) => break,
+            }
+        }
+        if is_said {
+            self.is_ready();
+        }
+    }
+
+    /// The program is ready.
+    pub(super) fn is_ready(&mut self) {
+        if let Some(care) = &mut self.care {
+            care.vitals.ready();
+        }
+        if self.machine.readiness() == Readiness::Awaited {
+            self.feed(Event::Ready);
+            if self.machine.is_ready() {
+                self.lines.push((Level::Notice, "ready".to_owned()));
+            }
+        }
+    }
+
+    /// The check of readiness has ended.
+    pub(super) fn answered(&mut self, ready: bool) {
+        if ready {
+            self.is_ready();
+        } else if let Some(care) = &mut self.care {
+            care.vitals.not_yet(clock::moment());
+        }
+    }
+
+    /// Does what the clock says.
+    #[inline(never)]
+    pub(super) fn attend(&mut self) {
+        let now = clock::moment();
+        let paused = matches!(self.machine.phase(), Phase::Up { paused: true, .. });
+        let Some(care) = &mut self.care else { return };
+        match (paused, care.paused_at) {
+            (true, None) => care.paused_at = Some(now),
+            (false, Some(since)) => {
+                care.paused_at = None;
+                care.vitals.stood_still(now.since(since));
+            }
+            (true, Some(_)) | (false, None) => {}
+        }
+        while self.is_cared_for()
+            && let Some(due) = self.care.as_mut().and_then(|care| care.vitals.due(now))
+        {
+            match due {
+                Due::Ask => self.check_readiness(),
+                Due::Unwell(why) => {
+                    self.lines.push((Level::Warning, format!("{why}: it is stopped")));
+                    self.feed(Event::Unwell(why));
+                }
+            }
+        }
+    }
+}
