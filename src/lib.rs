@@ -6,12 +6,14 @@
 //! - [`pure`] decides: the machine of one module, the reconciler of all, every encoding.
 //! - [`unix`] acts: each file wraps one facility of the kernel and holds no policy.
 //! - `supervise` (one module) and `parent` (all of them) join the two.
+//! - [`logger`] writes what programs say into files, in a process of its own.
 //! - [`keeper`] stands in front of svscan, and [`init`] in front of any one program.
 //! - [`cli`] is what people type.
 
 pub mod cli;
 pub mod init;
 pub mod keeper;
+pub mod logger;
 pub mod parent;
 pub mod pure;
 pub mod supervise;

@@ -10,6 +10,7 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::init::{self, InitArgs};
+use super::log::{self, LogArgs};
 use super::roots::{RootArgs, Roots};
 use super::run::{self, RunArgs, Turn};
 use super::svscan::{self, Order};
@@ -49,6 +50,9 @@ enum Static {
     /// run one program as a container's first process has to
     #[command(display_order = 3)]
     Init(InitArgs),
+    /// write standard input into rotated files: a logger for a `log/run`
+    #[command(display_order = 4)]
+    Log(LogArgs),
     /// have svscan look at everything again
     #[command(display_order = 100)]
     Rescan,
@@ -182,6 +186,7 @@ fn dispatch(matches: &ArgMatches) -> Result<u8, clap::Error> {
     Ok(match verb {
         Static::Run(args) => run::run("svtree", args, kept, roots),
         Static::Init(args) => init::run(args),
+        Static::Log(args) => log::run(args),
         Static::Status(StatusArgs { names, json }) => status::run(&names, json, &roots),
         Static::Rescan => svscan::run(Order::Rescan, &roots.status, None),
         Static::Shutdown(EndArgs { wait }) => svscan::run(Order::Shutdown, &roots.status, wait),

@@ -7,6 +7,7 @@ mod args;
 mod check;
 mod init;
 mod links;
+mod log;
 mod names;
 mod note;
 mod out;

@@ -1,18 +1,14 @@
 //! What runs out: descriptors, processes, memory, disks. What can run runs, what cannot is named, and everything
 //! recovers by itself when there is room again.
 
-use std::fs::{self, File};
-use std::io::Write;
-use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::fs;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tempfile::TempDir;
 
 use crate::harness::{
-    AS_NOBODY, NOTING, SVTREE, Tree, alive, chmod, eventually, is_root, process_field, program, ran, signal_pid, skip,
-    stays, text, within,
+    AS_NOBODY, Disk, NOTING, SVTREE, Tree, alive, chmod, eventually, is_root, process_field, program, ran, signal_pid,
+    skip, stays, text, within,
 };
 
 /// Sets a soft limit of a running svtree, as `prlimit` calls it, by the user whose process it is: nobody else may. Returns
@@ -138,57 +134,6 @@ fn with_no_memory_for_a_thread_the_new_one_is_named_and_runs_later() {
     assert_eq!(tree.pid("web"), Some(web));
 }
 
-/// A small file system in memory, as the status root or the services directory of a tree. To be made before the tree.
-struct Disk(TempDir);
-
-impl Disk {
-    /// `None`, with a line that says why, where nothing can be mounted.
-    fn new() -> Option<Disk> {
-        let dir = tempfile::tempdir().expect("a directory");
-        let words = ["-t", "tmpfs", "-o", "size=512k,nr_inodes=200,mode=755", "none"];
-        if !is_root() || program("mount").is_none() || Disk::mount(&words, dir.path()) != Some(0) {
-            skip("nothing can be mounted here");
-            return None;
-        }
-        Some(Disk(dir))
-    }
-
-    fn mount(words: &[&str], on: &Path) -> Option<i32> {
-        ran(std::process::Command::new("mount").args(words).arg(on)).code
-    }
-
-    /// Stands for the directory of this name in the tree.
-    fn stands_for(&self, tree: &Tree, name: &str) {
-        fs::remove_dir(tree.path(name)).expect("removed");
-        symlink(self.0.path(), tree.path(name)).expect("a link");
-    }
-
-    /// Takes all its room: that for names too.
-    fn fill(&self) {
-        let mut file = File::create(self.0.path().join(".fill")).expect("a file");
-        for size in [4096, 1] {
-            while file.write(&vec![0; size]).is_ok() {}
-        }
-        let full = (0..1000).any(|number| File::create(self.0.path().join(format!(".fill{number}"))).is_err());
-        assert!(full, "there is room for no more names");
-    }
-
-    fn free(&self) {
-        for entry in fs::read_dir(self.0.path()).expect("its names").flatten() {
-            if entry.file_name().as_encoded_bytes().starts_with(b".fill") {
-                fs::remove_file(entry.path()).expect("removed");
-            }
-        }
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let gone = ran(std::process::Command::new("umount").arg("-l").arg(self.0.path()));
-        assert!(gone.code == Some(0) || std::thread::panicking(), "{gone:?}");
-    }
-}
-
 #[test]
 fn with_the_disk_of_status_full_programs_are_restarted_and_the_status_is_true_5_s_after() {
     let Some(disk) = Disk::new() else { return };
@@ -265,11 +210,11 @@ fn on_a_read_only_disk_of_status_it_does_not_start_and_says_so() {
     let tree = Tree::new();
     disk.stands_for(&tree, "status");
     tree.service("web").run(NOTING).moved_in();
-    assert_eq!(Disk::mount(&["-o", "remount,ro"], disk.0.path()), Some(0));
+    disk.remount("ro");
     let line = ran(&mut tree.command([SVTREE, "run", "services", "--status", "status"])).failed(111);
     assert!(line.contains("status") && line.contains("ead-only"), "{line}");
     assert!(tree.notes("web").is_empty());
-    assert_eq!(Disk::mount(&["-o", "remount,rw"], disk.0.path()), Some(0));
+    disk.remount("rw");
     tree.start();
     tree.up("web");
 }
@@ -301,13 +246,13 @@ fn on_a_read_only_disk_of_services_everything_runs_without_a_view() {
     let tree = Tree::new();
     disk.stands_for(&tree, "services");
     tree.service("web").run(NOTING).copied_in();
-    assert_eq!(Disk::mount(&["-o", "remount,ro"], disk.0.path()), Some(0));
+    disk.remount("ro");
     tree.start();
     let pid = tree.up("web");
     tree.letter("web", "k");
     tree.up_again("web", pid);
     assert!(!tree.entry("web").join("supervise").exists());
-    assert_eq!(Disk::mount(&["-o", "remount,rw"], disk.0.path()), Some(0));
+    disk.remount("rw");
     tree.service("new").run(NOTING).copied_in();
     tree.up("new");
 }

@@ -3,6 +3,8 @@
 //! Must never use code of the program, and never leave a process or a directory behind. It owns the only `sleep`.
 
 mod commands;
+mod disk;
+mod logs;
 mod machine;
 mod processes;
 mod service;
@@ -24,6 +26,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 pub use commands::{Bystander, Ran, append, chmod, ran, replace, spawn, text, walk, write, write_fifo};
+pub use disk::Disk;
+pub use logs::{Logger, fifo, logged, logged_lines, logged_size, rotated};
 pub use machine::{AS_NOBODY, executable, is_root, missing, program, skip};
 pub use processes::{
     alive, arguments, children, descendants, descriptors, environment, limit_descriptors, process_field, process_state,

@@ -45,6 +45,7 @@ mod harness;
 mod init;
 mod keeper;
 mod letters;
+mod log_writer;
 mod panics;
 mod parent;
 mod peers;

@@ -55,7 +55,12 @@ pub(super) fn make_directories(root: &Path, name: &ModuleName) -> io::Result<()>
 }
 
 /// Opens and locks a lock file. `home` is where it is, for messages.
-pub(super) fn lock(at: BorrowedFd<'_>, name: &Path, home: &Path, patience: Duration) -> Result<OwnedFd, NotOpened> {
+pub(in crate::unix) fn lock(
+    at: BorrowedFd<'_>,
+    name: &Path,
+    home: &Path,
+    patience: Duration,
+) -> Result<OwnedFd, NotOpened> {
     let failed = |error: io::Error| NotOpened::Failed(home.join(name), error);
     let until = clock::moment().plus(patience);
     loop {

@@ -4,7 +4,7 @@
 //! names. Must never decide, and never retry but for the lock.
 
 mod damage;
-mod files;
+pub(in crate::unix) mod files;
 mod handed;
 mod root;
 mod view;

@@ -1,0 +1,416 @@
+//! One stream of lines, from a pipe into a log.
+//!
+//! The spool stands between them: see [`Note`]. Whatever fails is tried again from it, and a logger that was killed is
+//! succeeded by one that does the same. Must never wait: who calls it does.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use memchr::{memchr, memchr_iter};
+
+use crate::pure::log::{Full, HEADER, Keeping, Lines, Note, Piece, Stamper, piece};
+use crate::pure::time::Wall;
+use crate::unix::clock;
+use crate::unix::log::{Directory, NotOpened, Spool, identity, waiting};
+use crate::unix::pipe;
+use crate::unix::report::plain;
+
+/// What all streams of one thread share.
+#[derive(Debug, Default)]
+pub struct Work {
+    raw: Vec<u8>,
+    out: Vec<u8>,
+    stamper: Stamper,
+}
+
+/// What became of one turn.
+#[derive(Debug)]
+pub enum Turn {
+    /// So many bytes were taken and are in the log.
+    Took(usize),
+    /// Nothing is in the pipe.
+    Nothing,
+    /// Nobody writes into the pipe any more.
+    End,
+    /// The disk does not take what there is; it is to be tried again.
+    Stuck(io::Error),
+}
+
+/// Where the spool of a log is.
+#[derive(Clone, Copy, Debug)]
+pub enum Place<'a> {
+    /// In the directory of the log; it counts as a part of it.
+    Within,
+    /// In another directory, under this name.
+    At(BorrowedFd<'a>, &'a str),
+}
+
+/// The name of a spool in the directory of its log.
+const SPOOL: &str = ".spool";
+
+/// One stream of lines.
+#[derive(Debug)]
+pub struct Feed {
+    pipe: OwnedFd,
+    directory: Directory,
+    spool: Spool,
+    keeping: Keeping,
+    full: Full,
+    /// What the spool says of itself.
+    note: Note,
+    /// Whether it says that, so that something may be taken.
+    noted: bool,
+    /// The spool counts as a part of the log.
+    counts: bool,
+    /// Behind all that is in the spool.
+    lines: Lines,
+    /// What comes belongs to a line that was dropped.
+    dropping: bool,
+    /// So many bytes of what is in the spool, stamped, are in files.
+    written: u64,
+    /// Something in the spool is not in a file.
+    behind: bool,
+    /// The current file ends within a line.
+    within: bool,
+    /// There is a current file.
+    open: bool,
+    /// Another file is to begin behind this line.
+    asked: bool,
+    /// The stamp of what was taken last.
+    stamped: Wall,
+}
+
+impl Feed {
+    /// Opens a log, and writes what a predecessor left in the spool.
+    ///
+    /// # Errors
+    /// The directory or the spool cannot be had. A disk that is full is none: that is told by the first turn.
+    pub fn open(
+        pipe: OwnedFd,
+        path: &Path,
+        place: Place<'_>,
+        keeping: Keeping,
+        full: Full,
+        work: &mut Work,
+    ) -> Result<Feed, NotOpened> {
+        let directory = Directory::open(path)?;
+        let (at, name) = match place {
+            Place::Within => (directory.as_fd(), SPOOL),
+            Place::At(at, name) => (at, name),
+        };
+        let opened = Spool::open(at, name);
+        let (spool, note) = opened.map_err(|error| NotOpened::Failed(path.join(name), error))?;
+        let within = directory.ends_within_line();
+        let mut feed = Feed {
+            note: note.unwrap_or(Note { origin: directory.size(), ..Note::default() }),
+            pipe,
+            spool,
+            keeping,
+            full,
+            noted: false,
+            counts: matches!(place, Place::Within),
+            lines: Lines::default(),
+            dropping: false,
+            written: 0,
+            behind: true,
+            within,
+            open: true,
+            asked: false,
+            stamped: directory.changed().unwrap_or_else(clock::wall),
+            directory,
+        };
+        feed.written = feed.note.written(feed.directory.size());
+        let _ = feed.directory.prune(keeping.keep);
+        // What fails now fails again at the first turn, which tells it.
+        let _ = feed.catch_up(work);
+        Ok(feed)
+    }
+
+    /// The pipe, readable when there is something to take.
+    #[must_use]
+    pub fn pipe(&self) -> BorrowedFd<'_> {
+        self.pipe.as_fd()
+    }
+
+    /// Where the log is, for messages.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Begins another file as soon as the line has ended.
+    ///
+    /// # Errors
+    /// The disk does not take it; it is tried again.
+    pub fn rotate_soon(&mut self) -> io::Result<()> {
+        self.asked = self.directory.size() > 0;
+        self.rotate_if_asked()
+    }
+
+    /// Takes what is in the pipe, at most one batch, and writes it.
+    pub fn turn(&mut self, work: &mut Work) -> Turn {
+        let most = self.keeping.batch().saturating_sub(self.spool.len());
+        match self.take(work, most) {
+            Ok(Some(0)) => Turn::End,
+            Ok(Some(count)) => Turn::Took(count),
+            Ok(None) => Turn::Nothing,
+            Err(error) => match self.full {
+                Full::Wait => Turn::Stuck(error),
+                Full::Drop => self.drop_what_waits(work, &error),
+            },
+        }
+    }
+
+    /// Takes the rest of the line that has not ended, as far as it is in the pipe; says whether it has ended then.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub fn finish_line(&mut self, work: &mut Work) -> io::Result<bool> {
+        if self.behind {
+            self.catch_up(work)?;
+        }
+        while self.lines.column() > 0 || self.dropping {
+            let ahead = pipe::peek(self.pipe.as_fd(), self.keeping.batch() / 2)?;
+            let count = memchr(b'\n', &ahead).map_or(ahead.len(), |end| end + 1);
+            if count == 0 || !matches!(self.take(work, count)?, Some(1..)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Ends a line that nobody will end any more.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub fn end_line(&mut self, work: &mut Work) -> io::Result<()> {
+        if self.behind {
+            self.catch_up(work)?;
+        }
+        if self.within {
+            self.write(b"\n", clock::wall())?;
+        }
+        self.lines = Lines::default();
+        self.dropping = false;
+        self.reset()
+    }
+
+    fn take(&mut self, work: &mut Work, most: usize) -> io::Result<Option<usize>> {
+        if self.behind {
+            self.catch_up(work)?;
+        }
+        if !self.noted {
+            self.reset()?;
+        }
+        if self.note.dropped > 0 {
+            self.tell_dropped(work)?;
+        }
+        let from = self.spool.len();
+        let Some(count) = self.spool.take(self.pipe.as_fd(), most)? else { return Ok(None) };
+        if count == 0 {
+            return Ok(Some(0));
+        }
+        self.stamped = clock::wall();
+        self.behind = true;
+        work.raw.resize(count, 0);
+        self.spool.read(from, &mut work.raw)?;
+        work.out.clear();
+        let raw = after_dropped(&mut self.dropping, &work.raw);
+        let stamp = work.stamper.stamp(self.keeping.timestamps, self.stamped);
+        self.lines.add(raw, stamp, &mut work.out);
+        if self.directory.look()? {
+            self.another_file()?;
+        }
+        self.write(&work.out, self.stamped)?;
+        self.behind = false;
+        if self.spool.len() >= self.keeping.batch() / 2 {
+            self.reset()?;
+        }
+        Ok(Some(count))
+    }
+
+    /// Writes what is in the spool and in no file.
+    fn catch_up(&mut self, work: &mut Work) -> io::Result<()> {
+        work.raw.resize(self.spool.len(), 0);
+        self.spool.read(0, &mut work.raw)?;
+        work.out.clear();
+        let mut dropping = self.note.dropping;
+        let mut lines = Lines::at(self.note.column);
+        let raw = after_dropped(&mut dropping, &work.raw);
+        lines.add(raw, work.stamper.stamp(self.note.timestamps, self.stamped), &mut work.out);
+        (self.lines, self.dropping) = (lines, dropping);
+        let done = usize::try_from(self.written).unwrap_or(usize::MAX).min(work.out.len());
+        self.written = done as u64;
+        self.write(&work.out[done..], self.stamped)?;
+        // A line of another pipe is not gone on with here.
+        let pipe = identity(self.pipe.as_fd()).unwrap_or_default();
+        if self.note.pipe != pipe {
+            if self.within {
+                self.write(b"\n", self.stamped)?;
+            }
+            self.lines = Lines::default();
+            self.dropping = false;
+            self.note.pipe = pipe;
+        }
+        self.reset()
+    }
+
+    /// Everything in the spool is in files: it begins anew.
+    fn reset(&mut self) -> io::Result<()> {
+        self.noted = false;
+        self.spool.clear()?;
+        self.written = 0;
+        self.behind = false;
+        self.note = Note {
+            timestamps: self.keeping.timestamps,
+            column: self.lines.column(),
+            skip: 0,
+            origin: self.directory.size(),
+            dropping: self.dropping,
+            ..self.note
+        };
+        self.spool.note(&self.note)?;
+        self.noted = true;
+        Ok(())
+    }
+
+    fn write(&mut self, mut rest: &[u8], now: Wall) -> io::Result<()> {
+        if !self.open {
+            self.renew()?;
+        }
+        self.rotate_if_asked()?;
+        while !rest.is_empty() {
+            let spool = if self.counts { (HEADER + self.spool.len()) as u64 } else { 0 };
+            let limit = self.keeping.max_size.saturating_sub(spool);
+            let next = match memchr(b'\n', rest) {
+                Some(end) if self.asked => piece(&rest[..=end], self.directory.size(), self.within, limit),
+                Some(_) | None => piece(rest, self.directory.size(), self.within, limit),
+            };
+            match next {
+                Piece::Rotate => self.rotate(now)?,
+                Piece::Write(count) => {
+                    let count = self.directory.write(&rest[..count])?;
+                    let Some(last) = count.checked_sub(1) else { return Err(io::ErrorKind::WriteZero.into()) };
+                    self.written += count as u64;
+                    self.within = rest[last] != b'\n';
+                    rest = &rest[count..];
+                    self.rotate_if_asked()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn rotate_if_asked(&mut self) -> io::Result<()> {
+        if self.asked && !self.within {
+            self.asked = false;
+            self.rotate(clock::wall())?;
+        }
+        Ok(())
+    }
+
+    fn rotate(&mut self, now: Wall) -> io::Result<()> {
+        // Said before, so that the length of no other file is taken for that of this one.
+        self.note.skip = self.written;
+        self.note.origin = Note::NOWHERE;
+        self.spool.note(&self.note)?;
+        self.open = false;
+        self.directory.rotate(now, self.keeping.keep)?;
+        self.another_file()
+    }
+
+    fn renew(&mut self) -> io::Result<()> {
+        self.directory.renew()?;
+        self.another_file()
+    }
+
+    /// The current file is another one: what comes begins at its end.
+    fn another_file(&mut self) -> io::Result<()> {
+        self.note.skip = self.written;
+        self.note.origin = self.directory.size();
+        self.spool.note(&self.note)?;
+        self.open = true;
+        self.within = self.directory.ends_within_line();
+        Ok(())
+    }
+
+    /// Drops what the disk does not take: what is in the spool, and what waits in the pipe.
+    fn drop_what_waits(&mut self, work: &mut Work, error: &io::Error) -> Turn {
+        if self.behind {
+            self.drop_spool(work);
+        }
+        let most = usize::try_from(waiting(self.pipe.as_fd())).unwrap_or(0).min(self.keeping.batch());
+        if most == 0 {
+            return Turn::Nothing;
+        }
+        work.raw.resize(most, 0);
+        let count = match rustix::io::read(&self.pipe, &mut work.raw) {
+            Ok(0) => return Turn::End,
+            Ok(count) => count,
+            Err(_) => return Turn::Stuck(io::Error::other(plain(error))),
+        };
+        let raw = after_dropped(&mut self.dropping, &work.raw[..count]);
+        self.count_dropped(raw);
+        let _ = self.spool.note(&Note { dropped: self.note.dropped, dropping: self.dropping, ..self.note });
+        Turn::Took(count)
+    }
+
+    fn drop_spool(&mut self, work: &mut Work) {
+        work.raw.resize(self.spool.len(), 0);
+        if self.spool.read(0, &mut work.raw).is_err() {
+            work.raw.clear();
+        }
+        work.out.clear();
+        let mut dropping = self.note.dropping;
+        let mut lines = Lines::at(self.note.column);
+        lines.add(
+            after_dropped(&mut dropping, &work.raw),
+            work.stamper.stamp(self.note.timestamps, self.stamped),
+            &mut work.out,
+        );
+        let done = usize::try_from(self.written).unwrap_or(usize::MAX).min(work.out.len());
+        self.dropping = dropping;
+        self.count_dropped(&work.out[done..]);
+        self.lines = if done == work.out.len() { lines } else { Lines::default() };
+        // Where not even that can be written, it is before anything is taken.
+        let _ = self.reset();
+        self.behind = false;
+    }
+
+    /// Counts the lines that are dropped with this, also one that has not ended.
+    fn count_dropped(&mut self, bytes: &[u8]) {
+        self.note.dropped += memchr_iter(b'\n', bytes).count() as u64;
+        if !bytes.is_empty() && !bytes.ends_with(b"\n") {
+            self.note.dropped += 1;
+            self.dropping = true;
+        }
+    }
+
+    /// Says how many lines were dropped; the spool is empty.
+    fn tell_dropped(&mut self, work: &mut Work) -> io::Result<()> {
+        work.out.clear();
+        if self.within {
+            work.out.push(b'\n');
+        }
+        work.out.extend_from_slice(work.stamper.stamp(self.keeping.timestamps, clock::wall()));
+        let lines = if self.note.dropped == 1 { "line was" } else { "lines were" };
+        let said = format!("svtree: {} {lines} dropped: the disk was full or slow\n", self.note.dropped);
+        work.out.extend_from_slice(said.as_bytes());
+        self.write(&work.out, clock::wall())?;
+        self.note.dropped = 0;
+        self.reset()
+    }
+}
+
+/// What follows the line of which the beginning was dropped.
+fn after_dropped<'a>(dropping: &mut bool, raw: &'a [u8]) -> &'a [u8] {
+    match (*dropping, memchr(b'\n', raw)) {
+        (false, _) => raw,
+        (true, None) => &[],
+        (true, Some(end)) => {
+            *dropping = false;
+            &raw[end + 1..]
+        }
+    }
+}

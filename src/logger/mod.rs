@@ -1,0 +1,7 @@
+//! What writes logs: one for a `log/run`, and the one of the tree.
+//!
+//! A logger is a process of its own, and may be killed at any moment: nothing that a program wrote is lost, and nothing is
+//! written twice. Must never know how a program is supervised.
+
+pub mod alone;
+pub mod feed;
