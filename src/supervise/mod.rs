@@ -7,6 +7,7 @@ mod checks;
 mod ended;
 mod handover;
 mod left;
+mod letters;
 mod program;
 mod records;
 mod scripts;
@@ -27,11 +28,10 @@ use self::checks::Check;
 pub use self::handover::{Beginning, HandOver, Handed};
 use self::left::{Candidate, Sweep};
 use self::program::Unknown;
-use crate::pure::command::{Command, Decoded, decode, encode};
 use crate::pure::config::{Policy, Program, Rules};
-use crate::pure::exit::{How, Pid, Signal};
+use crate::pure::exit::{How, Pid};
 use crate::pure::machine::{Action, Configured, Event, Machine, Phase};
-use crate::pure::name::{ModuleName, printable};
+use crate::pure::name::ModuleName;
 use crate::pure::reconcile::Id;
 use crate::pure::time::Moment;
 use crate::unix::cgroup::{Cgroup, Cgroups};
@@ -427,55 +427,6 @@ impl Supervise {
         let checks = self.checks.iter().filter_map(Check::deadline).min();
         let care = self.care_deadline();
         [self.machine.deadline(), look, scripts, unknown, checks, care].into_iter().flatten().min()
-    }
-
-    /// The FIFOs that are read now.
-    fn controls(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.home.controls().filter(|_| !self.rereading)
-    }
-
-    /// Says whether there was any.
-    fn read_letters(&mut self, control: usize) -> bool {
-        // So many at a turn: whoever writes without end gets no more of the thread than others.
-        let mut bytes = [0; 64];
-        let Some(fifo) = self.home.controls().nth(control) else { return false };
-        if let Ok(count) = rustix::io::read(fifo, &mut bytes) {
-            self.letters.extend(&bytes[..count]);
-            return count > 0;
-        }
-        false
-    }
-
-    fn obey_letters(&mut self) {
-        let mut unknown = Vec::new();
-        while !self.rereading
-            && let Some(byte) = self.letters.pop_front()
-        {
-            match decode(byte) {
-                Decoded::Command(command) => self.command(command),
-                Decoded::Blank => {}
-                Decoded::Unknown(byte) => unknown.push(byte),
-            }
-        }
-        if !unknown.is_empty() {
-            self.home.log(Level::Warning, &format!("unknown letters were skipped: {}", printable(&unknown)));
-        }
-    }
-
-    fn command(&mut self, command: Command) {
-        self.defect(command);
-        if let Some(letter) = encode(command) {
-            self.lines.push((Level::Notice, format!("command {}", char::from(letter))));
-        }
-        self.feed(Event::Command(command));
-    }
-
-    /// In a debug build with `SVTREE_DEFECT=NAME`, the letter `a` is a defect of that module's thread, so that tests see
-    /// what a defect costs.
-    fn defect(&self, command: Command) {
-        let named = || std::env::var_os("SVTREE_DEFECT").is_some_and(|name| name == self.task.name.as_os_str());
-        let asked = cfg!(debug_assertions) && command == Command::Signal(Signal::ALRM) && named();
-        assert!(!asked, "SVTREE_DEFECT is set");
     }
 
     fn mail(&mut self, mail: Mail) {
