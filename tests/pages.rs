@@ -37,6 +37,21 @@ fn readme_has_a_service_toml_without_mistakes() {
 }
 
 #[test]
+fn every_key_of_service_toml_stands_once_in_the_reference_and_nothing_else_does() {
+    let reference = page("docs/service-toml.md");
+    let rows = reference.lines().filter(|line| line.starts_with("| `"));
+    let mut documented: Vec<String> = Vec::new();
+    for row in rows {
+        assert_eq!(row.matches(" | ").count() + row.matches(" | |").count(), 8, "nine columns: {row}");
+        documented.extend(row.split('`').nth(1).map(str::to_owned));
+    }
+    let mut keys: Vec<String> = config::keys().collect();
+    documented.sort();
+    keys.sort();
+    assert_eq!(documented, keys);
+}
+
+#[test]
 fn every_example_is_read_without_mistakes() {
     let mut look = vec![PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("services.example")];
     let mut read = 0;

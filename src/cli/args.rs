@@ -17,7 +17,7 @@ use super::svscan::{self, Order};
 use super::verbs::{self, Verb};
 use super::{Program, check, links, out, status};
 use crate::pure::handover;
-use crate::unix::probe;
+use crate::unix::{accounts, probe};
 
 /// A supervision tree for Unix services: drop a directory in, and its program runs
 #[derive(Parser)]
@@ -74,6 +74,9 @@ enum Static {
     /// say from which versions this executable can take over, if it is executed with this command line
     #[command(name = probe::VERB, hide = true)]
     TakeOverVersions(TakeOverArgs),
+    /// say what the users and groups are that a module names
+    #[command(name = accounts::VERB, hide = true)]
+    LookUp(LookUpArgs),
 }
 
 #[derive(Args)]
@@ -104,6 +107,12 @@ struct UpgradeArgs {
 struct TakeOverArgs {
     #[arg(last = true, required = true)]
     line: Vec<OsString>,
+}
+
+#[derive(Args)]
+struct LookUpArgs {
+    #[arg(last = true, required = true)]
+    asked: OsString,
 }
 
 #[derive(Args)]
@@ -195,6 +204,10 @@ fn dispatch(matches: &ArgMatches) -> Result<u8, clap::Error> {
         Static::TakeOverVersions(TakeOverArgs { line }) => {
             runs(line)?;
             out::print("svtree", handover::offer().as_bytes())
+        }
+        Static::LookUp(LookUpArgs { asked }) => {
+            let said = accounts::said(&asked).ok_or_else(|| clap::Error::new(ErrorKind::InvalidValue))?;
+            out::print("svtree", &said)
         }
         Static::Check(CheckArgs { directories }) => check::run(&directories),
         Static::Links(LinksArgs { directory }) => links::run(&directory),

@@ -15,6 +15,7 @@ use super::out::{cause, complain};
 use crate::pure::command::LETTERS;
 use crate::pure::config::{Policy, Program, ReadyBy};
 use crate::pure::name::ModuleName;
+use crate::unix::accounts::{Answer, Asked};
 use crate::unix::environment::Variables;
 use crate::unix::scan::{self, Entry, Module};
 use crate::unix::spawn;
@@ -93,6 +94,11 @@ impl Check {
                     && !path.join(directory).is_dir()
                 {
                     self.mistake(path, &format!("directory: {directory}: there is no such directory"));
+                }
+                if let Some(asked) = Asked::by(&policy) {
+                    let Answer { ids, control_group } = asked.answer_here();
+                    let wrong = ids.err().into_iter().chain(control_group.and_then(Result::err));
+                    wrong.for_each(|why| self.mistake(path, &why));
                 }
                 match variables(path, module, &policy) {
                     Err(why) => self.mistake(path, &why),

@@ -3,6 +3,7 @@
 //! Nothing here may read a clock, open a file, start a thread or name the operating system's
 //! interface; time and facts come in as arguments, orders go out as values.
 
+pub mod accounts;
 pub mod command;
 pub mod config;
 pub mod exit;

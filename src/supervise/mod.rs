@@ -10,6 +10,7 @@ mod left;
 mod letters;
 mod program;
 mod records;
+mod rights;
 mod scripts;
 mod takeover;
 
@@ -28,6 +29,7 @@ use self::checks::Check;
 pub use self::handover::{Beginning, HandOver, Handed};
 use self::left::{Candidate, Sweep};
 use self::program::Unknown;
+use self::rights::Asking;
 use crate::pure::config::{Policy, Program, Rules};
 use crate::pure::exit::{How, Pid};
 use crate::pure::machine::{Action, Configured, Event, Machine, Phase};
@@ -151,6 +153,10 @@ fn open(task: Box<Task>, beginning: Beginning) -> Result<Box<Supervise>, NotOpen
         Beginning::Directory(service) => {
             let home = Home::open(&task.root, &task.name, service, task.view)?;
             let mut supervise = Box::new(Supervise::new(task, home));
+            if supervise.task.loaded.policy.control_group.is_some() {
+                // A start looks again.
+                let _ = supervise.look_up();
+            }
             supervise.begin();
             Ok(supervise)
         }
@@ -240,6 +246,10 @@ struct Supervise {
     checks: Vec<Check>,
     /// Why the last start failed, for a failure that repeats.
     not_started: Option<String>,
+    /// Names that are being looked up,
+    asking: Option<Asking>,
+    /// and why the group that may command it is not to be had.
+    not_delegated: Option<String>,
     /// The prints that the parent was told of.
     stale: Option<Prints>,
     /// Letters that were read and not obeyed yet.
@@ -284,6 +294,8 @@ impl Supervise {
             care: None,
             checks: Vec::new(),
             not_started: None,
+            asking: None,
+            not_delegated: None,
             stale: None,
             letters: VecDeque::new(),
             rereading: false,
@@ -448,7 +460,10 @@ impl Supervise {
                     self.obey_letters();
                 }
             }
-            Mail::Look => self.heal(),
+            Mail::Look => {
+                self.hear_names();
+                self.heal();
+            }
             Mail::HandOver(order) => self.hand_over(&order),
             Mail::Sample => self.sample(),
         }

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::thread::Builder;
 use std::time::Duration;
 
+use super::rights::Found;
 use super::{Child, Mail, Origin, Report, Supervise};
 use crate::pure::exit::{How, Pid, Signal};
 use crate::pure::machine::{Ended, Event, Left, NotStarted, Phase};
@@ -84,12 +85,18 @@ impl Supervise {
         {
             return Event::Deferred(until);
         }
+        let ids = match self.look_up() {
+            Found::Answer(Ok(ids)) => ids,
+            Found::Answer(Err(why)) => return self.not_started(why, false),
+            Found::Later(until) => return Event::Deferred(until),
+        };
         let mark = Mark::new(adopt::boot_id(), self.directory(), self.machine.want());
         let cgroup = self.group();
         let (word, started) = match self.word() {
             Ok(word) => {
                 let kept = word.as_ref().map(|(word, number)| (word.program.as_fd(), *number));
-                let started = spawn::program(self.service(cgroup.as_ref()), &self.task.loaded.policy, mark, kept);
+                let policy = &self.task.loaded.policy;
+                let started = spawn::program(self.service(cgroup.as_ref()), policy, &ids, mark, kept);
                 (word, started)
             }
             Err(error) => (None, Err(error)),
@@ -108,15 +115,16 @@ impl Supervise {
                 self.begin_care(word.map(|(word, _)| word.own));
                 Event::Spawned(self.started(started))
             }
-            Err(error) => {
-                let why = error.to_string();
-                if self.not_started.as_ref() != Some(&why) {
-                    self.lines.push((Level::Warning, why.clone()));
-                    self.not_started = Some(why.clone());
-                }
-                Event::SpawnFailed(NotStarted { why, shortage: error.is_shortage() })
-            }
+            Err(error) => self.not_started(error.to_string(), error.is_shortage()),
         }
+    }
+
+    fn not_started(&mut self, why: String, shortage: bool) -> Event {
+        if self.not_started.as_ref() != Some(&why) {
+            self.lines.push((Level::Warning, why.clone()));
+            self.not_started = Some(why.clone());
+        }
+        Event::SpawnFailed(NotStarted { why, shortage })
     }
 
     pub(super) fn spawn_finish(&mut self, how: How) -> Event {

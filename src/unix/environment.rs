@@ -13,6 +13,7 @@ use std::sync::OnceLock;
 
 use rustix::fs::{Dir, Mode, OFlags, openat};
 
+use crate::pure::accounts::{Ids, User};
 use crate::pure::config::Policy;
 use crate::pure::exit::Pid;
 use crate::pure::family;
@@ -61,6 +62,22 @@ impl Variables {
         variables.extend(policy.environment.iter().map(|(name, value)| (name.into(), Some(value.into()))));
         variables.retain(|(name, _)| name != MODULE);
         Ok(Variables(variables))
+    }
+
+    /// What a login tells a user of itself, unless the module says otherwise; a number without a user is told nothing, and
+    /// nothing of svtree's user either.
+    pub fn belong_to(&mut self, ids: &Ids) {
+        if ids.uid.is_none() {
+            return;
+        }
+        let of = |value: fn(&User) -> &str| ids.user.as_ref().map(value);
+        let shell = of(|user| &user.shell).map(|shell| if shell.is_empty() { "/bin/sh" } else { shell });
+        let (name, home) = (of(|user| &user.name), of(|user| &user.home));
+        for (variable, value) in [("HOME", home), ("USER", name), ("LOGNAME", name), ("SHELL", shell)] {
+            if !self.0.iter().any(|(other, _)| other == variable) {
+                self.0.push((variable.into(), value.map(OsString::from)));
+            }
+        }
     }
 
     /// Where programs are looked for.

@@ -1,5 +1,6 @@
 //! The thin files: each wraps one facility of the kernel and decides nothing.
 
+pub mod accounts;
 pub mod adopt;
 pub mod cgroup;
 pub mod client;

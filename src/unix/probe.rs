@@ -1,4 +1,4 @@
-//! Asks an executable whether it can take over: it has to say so in time, and to end well.
+//! Asks an executable something, as whether it can take over: it has to answer in time, and to end well.
 //!
 //! Must never leave a process of it behind, and never believe more than the one line.
 
@@ -27,7 +27,7 @@ pub const VERB: &str = "take-over-versions";
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What it may say at most, in bytes.
-const MOST: u64 = 4096;
+const MOST: u64 = 64 << 10;
 
 /// As long as whoever has asked has not let go of this, the answer is waited for.
 #[derive(Debug)]
@@ -58,19 +58,9 @@ pub fn ask(
     arguments: impl IntoIterator<Item = OsString>,
     interested: &Interested,
 ) -> Result<(), String> {
-    let deadline = clock::moment().plus(PATIENCE);
     let mut command = Command::new(executable);
-    command.arg0("svtree").arg(VERB).arg("--").args(arguments);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
-    #[expect(clippy::disallowed_methods, reason = "it is not run, only asked, and ended by KILL if need be")]
-    let mut child = command.spawn().map_err(|error| plain(&error))?;
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::new);
-    let answer = pid.map_or(Ok(None), |pid| hear(&mut child, pid, interested, deadline));
-    // With all that it started; not collected yet, it still is the leader of its group.
-    let _ = pid.map(|pid| raw::kill_group(pid, Signal::KILL));
-    let _ = child.wait();
-    let late = || format!("it does not answer within {} s", PATIENCE.as_secs());
-    let (said, how) = answer.map_err(|error| plain(&error))?.ok_or_else(late)?;
+    command.arg(VERB).arg("--").args(arguments);
+    let (said, how) = hear_out(command, PATIENCE, Some(interested))?;
     match how {
         how if !how.success() => Err(format!("asked whether it can take over: {how}")),
         _ if !handover::is_accepted(&said) => Err("it does not say that it can take over".to_owned()),
@@ -78,11 +68,42 @@ pub fn ask(
     }
 }
 
+/// What an svtree says that is executed with these arguments, and how it ends. Waits for it; whatever it does, nothing of it
+/// is left.
+///
+/// # Errors
+/// It cannot be executed, or is not done in time.
+pub fn hear_out(
+    mut command: Command,
+    patience: Duration,
+    interested: Option<&Interested>,
+) -> Result<(Vec<u8>, How), String> {
+    let deadline = clock::moment().plus(patience);
+    command.arg0("svtree").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
+    #[expect(clippy::disallowed_methods, reason = "it is not run, only asked, and ended by KILL if need be")]
+    let mut child = command.spawn().map_err(|error| plain(&error))?;
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::new);
+    let answer = pid.map_or(Ok(None), |pid| hear(&mut child, pid, interested, deadline));
+    // With all that it started; not collected yet, it still is the leader of its group.
+    let _ = pid.map(|pid| raw::kill_group(pid, Signal::KILL));
+    let _ = child.wait();
+    let late = || format!("it does not answer within {} s", patience.as_secs());
+    answer.map_err(|error| plain(&error))?.ok_or_else(late)
+}
+
 /// What it says until it ends, and how that is; `None` if it takes too long.
-fn hear(child: &mut Child, pid: Pid, interested: &Interested, deadline: Moment) -> io::Result<Option<(Vec<u8>, How)>> {
+fn hear(
+    child: &mut Child,
+    pid: Pid,
+    interested: Option<&Interested>,
+    deadline: Moment,
+) -> io::Result<Option<(Vec<u8>, How)>> {
     let is_ready = |end: BorrowedFd<'_>| {
-        let mut ends = [PollFd::from_borrowed_fd(end, PollFlags::IN), PollFd::new(&interested.0, PollFlags::IN)];
-        Ok::<_, io::Error>(poll_until(&mut ends, Some(deadline))? && ends[1].revents().is_empty())
+        let mut ends = vec![PollFd::from_borrowed_fd(end, PollFlags::IN)];
+        ends.extend(interested.map(|interested| PollFd::new(&interested.0, PollFlags::IN)));
+        Ok::<_, io::Error>(
+            poll_until(&mut ends, Some(deadline))? && ends[1..].iter().all(|end| end.revents().is_empty()),
+        )
     };
     let mut said = Vec::new();
     if let Some(mut stdout) = child.stdout.take() {

@@ -9,8 +9,9 @@ use std::path::Path;
 
 use super::environment::Variables;
 use super::mark::Mark;
-use super::raw::{self, Launch, Output, Started, Strings};
+use super::raw::{self, Launch, Output, Rights, Started, Strings};
 use super::report;
+use crate::pure::accounts::Ids;
 use crate::pure::config::{Policy, Program};
 use crate::pure::exit::How;
 use crate::pure::name::ModuleName;
@@ -39,6 +40,7 @@ pub struct Service<'a> {
 pub struct NotStarted {
     what: String,
     step: &'static str,
+    needs: &'static str,
     error: std::io::Error,
 }
 
@@ -46,7 +48,7 @@ impl NotStarted {
     /// What it needs could not be had.
     #[must_use]
     pub fn unprepared(what: &str, error: std::io::Error) -> NotStarted {
-        NotStarted { what: what.to_owned(), step: "preparing", error }
+        NotStarted { what: what.to_owned(), step: "preparing", needs: "", error }
     }
 
     /// Whether the machine lacks what comes back by itself: processes, memory, descriptors.
@@ -66,6 +68,10 @@ impl fmt::Display for NotStarted {
             Some(libc::ENOENT) if self.step == "executing" => "not found, or the interpreter of its first line is not",
             Some(libc::ENOEXEC) => "no program and no script with a #! line",
             Some(libc::E2BIG) => "arguments and environment are too big",
+            Some(libc::EPERM) if !self.needs.is_empty() => {
+                let why = report::plain(&self.error);
+                return write!(f, "{} {}: {why}; it takes root, or {}", self.step, self.what, self.needs);
+            }
             _ => return write!(f, "{} {}: {}", self.step, self.what, report::plain(&self.error)),
         };
         write!(f, "{} {}: {why}", self.step, self.what)
@@ -82,6 +88,7 @@ const MARK: &CStr = c".spawned";
 pub fn program(
     service: Service<'_>,
     policy: &Policy,
+    ids: &Ids,
     mark: Mark,
     kept: Option<(BorrowedFd<'_>, i32)>,
 ) -> Result<Started, NotStarted> {
@@ -89,9 +96,24 @@ pub fn program(
         Program::Run => vec!["./run".into()],
         Program::Argv(words) => words.iter().map(OsString::from).collect(),
     };
-    let of_program =
-        OfProgram { subdirectory: policy.directory.as_deref(), mark: Some((service.home, MARK, mark)), kept };
+    let of_program = OfProgram {
+        subdirectory: policy.directory.as_deref(),
+        mark: Some((service.home, MARK, mark)),
+        kept,
+        ids: Some(ids),
+    };
     launch(service, policy, &words, &of_program)
+}
+
+/// The rights that a program is to have, without those that svtree has as well: what is not changed takes no privilege.
+fn rights(ids: &Ids, policy: &Policy) -> Rights {
+    let mut rights = Rights { uid: ids.uid, gid: ids.gid, groups: ids.groups.clone(), ..Rights::default() };
+    let own = rustix::process::geteuid();
+    let is_self = ids.uid == Some(own.as_raw()) && ids.gid == Some(rustix::process::getegid().as_raw());
+    if is_self && !own.is_root() && policy.identity.groups.is_none() {
+        rights = Rights::default();
+    }
+    rights
 }
 
 /// Starts `finish` in the service directory.
@@ -120,12 +142,13 @@ pub fn check(service: Service<'_>, policy: &Policy, words: &[String]) -> Result<
     launch(Service { output: Output::Null, ..service }, policy, &words, &OfProgram::default())
 }
 
-/// What only the program of a module has.
+/// What only the program of a module has. Its scripts are those of whoever wrote its directory: they run as svtree itself.
 #[derive(Default)]
 struct OfProgram<'a> {
     subdirectory: Option<&'a str>,
     mark: Option<(BorrowedFd<'a>, &'a CStr, Mark)>,
     kept: Option<(BorrowedFd<'a>, i32)>,
+    ids: Option<&'a Ids>,
 }
 
 fn launch(
@@ -134,17 +157,26 @@ fn launch(
     words: &[OsString],
     of_program: &OfProgram<'_>,
 ) -> Result<Started, NotStarted> {
-    let OfProgram { subdirectory, mark, kept } = *of_program;
+    let OfProgram { subdirectory, mark, kept, ids } = *of_program;
     let first = words.first().map_or(OsStr::new(""), OsString::as_os_str);
     let what = String::from_utf8_lossy(first.as_bytes()).into_owned();
-    let not_prepared =
-        |error: std::ffi::NulError| NotStarted { what: what.clone(), step: "preparing", error: error.into() };
+    let not_prepared = |error: std::ffi::NulError| NotStarted {
+        what: what.clone(),
+        step: "preparing",
+        needs: "",
+        error: error.into(),
+    };
     let string = |bytes: &OsStr| CString::new(bytes.as_bytes()).map(Cow::Owned).map_err(not_prepared);
-    let variables = Variables::of(service.directory, policy).map_err(|not_read| NotStarted {
+    let mut variables = Variables::of(service.directory, policy).map_err(|not_read| NotStarted {
         what: not_read.what,
         step: "reading environment_dir",
+        needs: "",
         error: not_read.error,
     })?;
+    let rights = ids.map(|ids| {
+        variables.belong_to(ids);
+        rights(ids, policy)
+    });
     let candidates = candidates(first, service.path, &variables, subdirectory.is_some())
         .iter()
         .map(|path| string(path))
@@ -163,10 +195,11 @@ fn launch(
         nice: policy.nice,
         cgroup: service.cgroup,
         born_there: service.born_there,
+        rights: &rights.unwrap_or_default(),
         mark,
         kept,
     })
-    .map_err(|failure| NotStarted { what, step: failure.step, error: failure.error })
+    .map_err(|failure| NotStarted { what, step: failure.step, needs: failure.needs, error: failure.error })
 }
 
 /// Where a program may be: with a `/` it is relative to the service directory, else each directory of PATH has it.

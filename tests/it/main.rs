@@ -42,6 +42,7 @@ mod finish;
 mod forking;
 mod groups;
 mod harness;
+mod identity;
 mod init;
 mod keeper;
 mod letters;

@@ -2,6 +2,7 @@
 //!
 //! One table of keys: what is not in it is unknown. Must never read a file.
 
+mod identity;
 mod policy;
 mod ready;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+pub use self::identity::{Account, Identity};
 pub use self::policy::{
     Awaits, FinishTimeout, Forking, Limit, Policy, Program, Ready, ReadyBy, Restart, Rules, Scope, Stop, When,
 };
@@ -50,7 +52,7 @@ pub fn service(text: &str) -> Result<Policy, Vec<Mistake>> {
 /// As [`service`].
 pub fn service_over(text: &str, policy: &mut Policy) -> Result<(), Vec<Mistake>> {
     let files = ready::lay_aside(policy);
-    let result = read(text, KEYS, policy, |table, policy, wrong| ready::whole(table, policy, &files, wrong));
+    let result = read(text, SERVICE, policy, |table, policy, wrong| ready::whole(table, policy, &files, wrong));
     ready::take_up(policy, files);
     result
 }
@@ -68,6 +70,22 @@ struct Key {
     table: &'static str,
     name: &'static str,
     set: fn(&mut Policy, &DeValue<'_>) -> Result<(), String>,
+}
+
+/// Every key of a `service.toml`, by what it is about.
+const SERVICE: &[&[Key]] = &[KEYS, identity::KEYS];
+
+/// The names of every key of a `service.toml`, such as `command` and `restart.delay`.
+pub fn keys() -> impl Iterator<Item = String> {
+    all(SERVICE).map(|key| full(key.table, key.name))
+}
+
+fn all<'a>(keys: &'a [&'a [Key]]) -> impl Iterator<Item = &'a Key> {
+    keys.iter().flat_map(|keys| keys.iter())
+}
+
+fn full(table: &str, key: &str) -> String {
+    if table.is_empty() { key.to_owned() } else { format!("{table}.{key}") }
 }
 
 const KEYS: &[Key] = &[
@@ -159,7 +177,7 @@ const fn key(table: &'static str, name: &'static str, set: fn(&mut Policy, &DeVa
 
 fn read(
     text: &str,
-    keys: &[Key],
+    keys: &[&[Key]],
     policy: &mut Policy,
     whole: impl FnOnce(&DeTable<'_>, &Policy, &mut Vec<(usize, String)>),
 ) -> Result<(), Vec<Mistake>> {
@@ -182,14 +200,14 @@ fn read(
     Err(wrong.into_iter().map(|(offset, message)| mistake_at(text, offset, message)).collect())
 }
 
-fn walk(table: &DeTable<'_>, inside: &str, keys: &[Key], policy: &mut Policy, wrong: &mut Vec<(usize, String)>) {
+fn walk(table: &DeTable<'_>, inside: &str, keys: &[&[Key]], policy: &mut Policy, wrong: &mut Vec<(usize, String)>) {
     for (name, value) in table {
-        let found = keys.iter().find(|key| key.table == inside && key.name == name.get_ref());
+        let found = all(keys).find(|key| key.table == inside && key.name == name.get_ref());
         if let Some(key) = found {
             if let Err(message) = (key.set)(policy, value.get_ref()) {
                 wrong.push((value.span().start, format!("{}: {message}", name.get_ref())));
             }
-        } else if inside.is_empty() && keys.iter().any(|key| key.table == name.get_ref()) {
+        } else if inside.is_empty() && all(keys).any(|key| key.table == name.get_ref()) {
             match value.get_ref() {
                 DeValue::Table(inner) => walk(inner, name.get_ref(), keys, policy, wrong),
                 other => wrong
@@ -202,13 +220,10 @@ fn walk(table: &DeTable<'_>, inside: &str, keys: &[Key], policy: &mut Policy, wr
 }
 
 /// The line for a key that is in no table, with the nearest one that is.
-fn unknown(name: &Spanned<std::borrow::Cow<'_, str>>, inside: &str, keys: &[Key]) -> String {
-    let full = |table: &str, key: &str| {
-        if table.is_empty() { key.to_owned() } else { format!("{table}.{key}") }
-    };
+fn unknown(name: &Spanned<std::borrow::Cow<'_, str>>, inside: &str, keys: &[&[Key]]) -> String {
     let mine = full(inside, name.get_ref());
-    let known = keys.iter().map(|key| full(key.table, key.name));
-    let tables = keys.iter().map(|key| key.table.to_owned()).filter(|table| !table.is_empty());
+    let known = all(keys).map(|key| full(key.table, key.name));
+    let tables = all(keys).map(|key| key.table.to_owned()).filter(|table| !table.is_empty());
     let nearest = known
         .chain(tables)
         .map(|key| {
@@ -406,6 +421,8 @@ mod tests {
                 environment_dir: Some("env".into()),
                 umask: Some(0o027),
                 nice: Some(-5),
+                identity: Identity::default(),
+                control_group: None,
                 forking: Forking::Ignore,
                 exits_kept: 20,
                 restart: Restart {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::identity::{Account, Identity};
 use crate::pure::exit::Signal;
 
 /// What a module asks for, complete: every key has its value or its default.
@@ -26,6 +27,10 @@ pub struct Policy {
     pub umask: Option<u32>,
     /// The priority, from -20 to 19; `None`: svtree's own.
     pub nice: Option<i32>,
+    /// Whose rights it has.
+    pub identity: Identity,
+    /// Who may write `svcontrol` beside its owner.
+    pub control_group: Option<Account>,
     /// Whether a program that puts itself in the background is followed there.
     pub forking: Forking,
     /// How many exits are remembered.
@@ -48,6 +53,8 @@ impl Default for Policy {
             environment_dir: None,
             umask: None,
             nice: None,
+            identity: Identity::default(),
+            control_group: None,
             forking: Forking::Follow,
             exits_kept: 20,
             restart: Restart::default(),
@@ -99,6 +106,8 @@ impl Policy {
             environment_dir,
             umask,
             nice,
+            identity,
+            control_group,
             forking,
             exits_kept: _,
             restart: _,
@@ -112,6 +121,8 @@ impl Policy {
             && *environment_dir == other.environment_dir
             && *umask == other.umask
             && *nice == other.nice
+            && *identity == other.identity
+            && *control_group == other.control_group
             && *forking == other.forking
             && *ready == other.ready
     }

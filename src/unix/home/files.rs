@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{
-    AtFlags, FileType, FlockOperation, Mode, OFlags, Stat, fchmod, flock, fstat, linkat, mkfifoat, openat, renameat,
-    statat, symlinkat, unlinkat,
+    AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, Stat, fchmod, fchown, flock, fstat, linkat, mkfifoat, openat,
+    renameat, statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -186,6 +186,15 @@ pub(super) fn fifo(at: BorrowedFd<'_>, name: &Path) -> io::Result<OwnedFd> {
         discard(at, name)?;
     }
     Err(io::Error::other("somebody replaces it again and again"))
+}
+
+/// Lets a group write a FIFO, or nobody but its owner: whoever could read it would take letters away. It is held, so nothing
+/// is followed, and the umask has no say.
+pub(super) fn delegate(fifo: BorrowedFd<'_>, group: Option<Gid>) -> io::Result<()> {
+    if group.is_some() {
+        fchown(fifo, None, group)?;
+    }
+    Ok(fchmod(fifo, Mode::from_raw_mode(if group.is_some() { 0o620 } else { 0o600 }))?)
 }
 
 /// Makes `link` another name of the FIFO `name`.

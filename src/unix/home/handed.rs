@@ -5,6 +5,7 @@
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 
+use rustix::fs::{Gid, Mode, fstat};
 use serde::{Deserialize, Serialize};
 
 use super::Home;
@@ -69,11 +70,14 @@ impl Home {
 
     /// The home of a predecessor; `None` if a descriptor is missing. What `state.json` says counts as not known.
     pub fn handed_down(root: &Path, name: &ModuleName, numbers: &Numbers, from: &mut Descriptors) -> Option<Home> {
+        let svcontrol = from.take(numbers.svcontrol)?;
+        let group = fstat(&svcontrol).ok().filter(|stat| Mode::from_raw_mode(stat.st_mode).contains(Mode::WGRP));
         Some(Home {
             path: root.join(name.as_os_str()),
             directory: from.take(numbers.directory)?,
             lock: from.take(numbers.lock)?,
-            svcontrol: from.take(numbers.svcontrol)?,
+            svcontrol,
+            delegated: group.map(|stat| Gid::from_raw(stat.st_gid)),
             service: from.take(numbers.service)?,
             view: match &numbers.view {
                 Some(view) => Some(View {

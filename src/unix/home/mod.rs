@@ -16,11 +16,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, fchmod, fstat, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, fchmod, fstat, openat, renameat, unlinkat};
 use rustix::io::Errno;
 
 pub use self::damage::{Damage, Homes, Part};
-use self::files::{DIRECTORY, LOCK_PATIENCE, discard, fifo, lock, make_directories, replace, same_fifo, stands};
+use self::files::{
+    DIRECTORY, LOCK_PATIENCE, delegate, discard, fifo, lock, make_directories, replace, same_fifo, stands,
+};
 pub use self::handed::Numbers;
 pub use self::root::{Root, left, publish_state, remove, unpublish_state};
 use self::view::{Beside, View, is_shared_with_another};
@@ -114,6 +116,8 @@ pub struct Home {
     svcontrol: OwnedFd,
     service: OwnedFd,
     view: Option<View>,
+    /// The group that may write the FIFOs; `None`: nobody but their owner.
+    delegated: Option<Gid>,
     /// What `status` says, and
     published: Option<[u8; LENGTH]>,
     /// a hash of what `state.json` says; `None` while it may say anything.
@@ -155,7 +159,17 @@ impl Home {
             }
             false => None,
         };
-        let home = Home { path, directory, lock, svcontrol, service, view, published: None, published_state: None };
+        let home = Home {
+            path,
+            directory,
+            lock,
+            svcontrol,
+            service,
+            view,
+            delegated: None,
+            published: None,
+            published_state: None,
+        };
         // There from the start, so that it can be followed; one that cannot be made is missed by nobody else. The other
         // one has a line soon.
         let _ = home.append(file::LOG_WF, b"");
@@ -166,6 +180,19 @@ impl Home {
     pub fn controls(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         std::iter::once(self.svcontrol.as_fd())
             .chain(self.view.as_ref().and_then(|view| view.control.as_ref()).map(AsFd::as_fd))
+    }
+
+    /// Lets a group write the FIFOs, or nobody but their owner.
+    ///
+    /// # Errors
+    /// It is not to be had; they are as they were.
+    pub fn delegate(&mut self, group: Option<u32>) -> io::Result<()> {
+        let group = group.map(Gid::from_raw);
+        if self.delegated != group {
+            self.controls().try_for_each(|fifo| delegate(fifo, group))?;
+            self.delegated = group;
+        }
+        Ok(())
     }
 
     /// The service directory.
@@ -254,6 +281,8 @@ impl Home {
         };
         let healed = home? | view?;
         if healed {
+            // One that was made anew is its owner's alone.
+            let _ = self.controls().try_for_each(|fifo| delegate(fifo, self.delegated));
             let _ = self.append(file::LOG_WF, b"");
         }
         Ok(healed)

@@ -14,11 +14,27 @@ use super::process::{Original, schedule, set_default};
 pub(super) struct Job<'a> {
     pub(super) launch: &'a Launch<'a>,
     pub(super) original: &'a Original,
-    pub(super) step: &'static str,
+    pub(super) progress: Progress,
     pub(super) errno: c_int,
     pub(super) before: u64,
     pub(super) after: u64,
     pub(super) grouped: bool,
+}
+
+/// How far a child has come.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Progress {
+    /// The step that it is at, for people.
+    pub(super) step: &'static str,
+    /// The capability that the step takes, if it takes one.
+    pub(super) needs: &'static str,
+}
+
+impl Progress {
+    /// At this step from now on.
+    pub(super) fn at(&mut self, step: &'static str, needs: &'static str) {
+        *self = Progress { step, needs };
+    }
 }
 
 /// The child. It shares our memory: system calls only, no allocation, no lock, no panic.
@@ -37,47 +53,112 @@ pub(super) extern "C" fn child(argument: *mut c_void) -> c_int {
     }
 }
 
-/// Becomes the program; returns only on failure, with `errno` and `job.step` set.
+/// Becomes the program; returns only on failure, with `errno` and `job.progress` set.
+///
+/// The order is that of privileges: what takes svtree's rights comes before they are given away, and what the program
+/// itself must be allowed to do after that.
 unsafe fn prepare(job: &mut Job<'_>) {
     let launch = job.launch;
-    // SAFETY: every pointer is to a live value of `job`, its `launch` or this frame; numbers are valid for their call.
+    // SAFETY: as each of these functions says; the launch and all that it points to are alive, and this is the child.
+    unsafe {
+        leave_mark(job);
+        if let Some(policy) = job.original.policy {
+            schedule(policy);
+        }
+        join_group(job);
+        let prepared = begin_session(job)
+            && stand_in(job)
+            && limit(job)
+            && launch.rights.take(job.original.last_capability, &mut job.progress)
+            && enter_subdirectory(job);
+        if !prepared {
+            return;
+        }
+        if let Some(umask) = launch.umask {
+            libc::umask(umask);
+        }
+        for signal in &job.original.ignored {
+            set_default(*signal);
+        }
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+        execute(job);
+    }
+}
+
+/// Writes down what it is. A mark that cannot be written protects nobody; the program is started all the same.
+unsafe fn leave_mark(job: &mut Job<'_>) {
+    // SAFETY: structures of this frame, a path that ends in NUL, bytes of this frame with their length.
     unsafe {
         let mut clock: libc::timespec = std::mem::zeroed();
         libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut clock);
         job.after = (clock.tv_sec.cast_unsigned()) * 1_000_000_000 + clock.tv_nsec.cast_unsigned();
-        if let Some((directory, name, mut mark)) = launch.mark {
+        if let Some((directory, name, mut mark)) = job.launch.mark {
             mark.set(libc::getpid(), job.before, job.after);
             let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NONBLOCK;
             let file = libc::openat(directory.as_raw_fd(), name.as_ptr(), flags, 0o600);
-            // A mark that cannot be written protects nobody; the program is started all the same.
             if file >= 0 {
                 libc::write(file, mark.bytes().as_ptr().cast::<c_void>(), mark.bytes().len());
                 libc::close(file);
             }
         }
-        if let Some(policy) = job.original.policy {
-            schedule(policy);
+    }
+}
+
+/// Moves to its control group, unless it was born there. Where it may not go, it is found in another way.
+unsafe fn join_group(job: &mut Job<'_>) {
+    let Some(cgroup) = job.launch.cgroup.filter(|_| !job.grouped) else { return };
+    // SAFETY: paths that end in NUL, and one byte.
+    unsafe {
+        let file = libc::openat(cgroup.as_raw_fd(), c"cgroup.procs".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        job.grouped = file >= 0 && libc::write(file, c"0".as_ptr().cast::<c_void>(), 1) == 1;
+        if file >= 0 {
+            libc::close(file);
         }
-        if let Some(cgroup) = launch.cgroup
-            && !job.grouped
+    }
+}
+
+unsafe fn begin_session(job: &mut Job<'_>) -> bool {
+    job.progress.at("making a session", "");
+    // SAFETY: it takes nothing.
+    unsafe { libc::setsid() >= 0 }
+}
+
+/// Goes to the service directory, and leaves our table of descriptors with nothing but its standard streams.
+unsafe fn stand_in(job: &mut Job<'_>) -> bool {
+    let launch = job.launch;
+    // SAFETY: descriptors, numbers, and a path that ends in NUL.
+    unsafe {
+        job.progress.at("entering its directory", "");
+        if libc::fchdir(launch.directory.as_raw_fd()) < 0 {
+            return false;
+        }
+        job.progress.at("closing descriptors", "");
+        let first = launch.kept.map_or(3, |(kept, _)| kept.as_raw_fd() + 1);
+        if job.original.close_range
+            && libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_UNSHARE) < 0
         {
-            // Where it may not go, it is found in another way.
-            let flags = libc::O_WRONLY | libc::O_CLOEXEC;
-            let file = libc::openat(cgroup.as_raw_fd(), c"cgroup.procs".as_ptr(), flags);
-            job.grouped = file >= 0 && libc::write(file, c"0".as_ptr().cast::<c_void>(), 1) == 1;
-            if file >= 0 {
-                libc::close(file);
-            }
+            return false;
         }
-        job.step = "making a session";
-        if libc::setsid() < 0 {
-            return;
+        job.progress.at("opening /dev/null", "");
+        let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
+        let has_streams = null >= 0
+            && libc::dup2(null, 0) >= 0
+            && (launch.output == Output::Inherit || (libc::dup2(null, 1) >= 0 && libc::dup2(null, 2) >= 0));
+        if !has_streams {
+            return false;
         }
-        job.step = "resetting signals";
-        for signal in &job.original.ignored {
-            set_default(*signal);
-        }
-        job.step = "setting its limits";
+        job.progress.at("handing it its descriptor", "");
+        launch.kept.is_none_or(|(kept, number)| keep(kept.as_raw_fd(), number, job.original.close_range))
+    }
+}
+
+/// Sets its limits and its priority.
+unsafe fn limit(job: &mut Job<'_>) -> bool {
+    // SAFETY: structures that are alive, and numbers.
+    unsafe {
+        job.progress.at("setting its limits", "");
         if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const job.original.open_files) < 0 {
             // Somebody lowered our hard limit meanwhile: the program gets what is left of it.
             let mut now: libc::rlimit = std::mem::zeroed();
@@ -88,63 +169,30 @@ unsafe fn prepare(job: &mut Job<'_>) {
                 now.rlim_max
             };
             if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const now) < 0 {
-                return;
+                return false;
             }
         }
-        job.step = "setting its priority";
-        if let Some(nice) = launch.nice
-            && libc::syscall(libc::SYS_setpriority, libc::PRIO_PROCESS, 0, nice) < 0
-        {
-            return;
-        }
-        if let Some(umask) = launch.umask {
-            libc::umask(umask);
-        }
-        job.step = "entering its directory";
-        if libc::fchdir(launch.directory.as_raw_fd()) < 0 {
-            return;
-        }
-        if let Some(path) = launch.subdirectory
-            && libc::chdir(path.as_ptr()) < 0
-        {
-            return;
-        }
-        job.step = "closing descriptors";
-        let first = launch.kept.map_or(3, |(kept, _)| kept.as_raw_fd() + 1);
-        if job.original.close_range
-            && libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_UNSHARE) < 0
-        {
-            return;
-        }
-        job.step = "opening /dev/null";
-        let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
-        if null < 0 || libc::dup2(null, 0) < 0 {
-            return;
-        }
-        if launch.output == Output::Null && (libc::dup2(null, 1) < 0 || libc::dup2(null, 2) < 0) {
-            return;
-        }
-        job.step = "handing it its descriptor";
-        if let Some((kept, number)) = launch.kept
-            && !keep(kept.as_raw_fd(), number, job.original.close_range)
-        {
-            return;
-        }
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
-        job.step = "executing";
-        execute(launch);
+        job.progress.at("setting its priority", "CAP_SYS_NICE");
+        let Some(nice) = job.launch.nice else { return true };
+        libc::syscall(libc::SYS_setpriority, libc::PRIO_PROCESS, 0, nice) >= 0
     }
 }
 
-/// As execvp: a candidate that may not be executed is remembered, one that is not there passed over. Returns only on
-/// failure.
-unsafe fn execute(launch: &Launch<'_>) {
+/// As the user that the program is: where that may not go, the program may not begin.
+unsafe fn enter_subdirectory(job: &mut Job<'_>) -> bool {
+    job.progress.at("entering its directory", "");
+    // SAFETY: a path that ends in NUL.
+    job.launch.subdirectory.is_none_or(|path| unsafe { libc::chdir(path.as_ptr()) >= 0 })
+}
+
+/// As execvp: a candidate that may not be executed is remembered, one that is not there passed over.
+unsafe fn execute(job: &mut Job<'_>) {
+    let launch = job.launch;
+    job.progress.at("executing", "");
     let mut forbidden = false;
-    // SAFETY: the pointers are to strings of `launch`, and to arrays of such that end in NULL.
-    unsafe {
-        for path in launch.candidates {
+    for path in launch.candidates {
+        // SAFETY: a path that ends in NUL, and two arrays of such strings that end in NULL.
+        unsafe {
             libc::execve(path.as_ptr(), launch.arguments.pointers.as_ptr(), launch.environment.pointers.as_ptr());
             match *libc::__errno_location() {
                 libc::EACCES => forbidden = true,
@@ -152,9 +200,10 @@ unsafe fn execute(launch: &Launch<'_>) {
                 _ => return,
             }
         }
-        if forbidden {
-            *libc::__errno_location() = libc::EACCES;
-        }
+    }
+    if forbidden {
+        // SAFETY: `errno` of this thread, which the child shares with it.
+        unsafe { *libc::__errno_location() = libc::EACCES };
     }
 }
 

@@ -9,8 +9,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::{Mutex, PoisonError};
 
-use super::child::{Job, child};
+use super::child::{Job, Progress, child};
 use super::process::{ORIGINAL, prepare_process, schedule};
+use super::rights::Rights;
 use crate::pure::exit::Pid;
 use crate::unix::clock;
 use crate::unix::mark::Mark;
@@ -64,6 +65,8 @@ pub struct Launch<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
     /// Whether it can be born there; else it moves there.
     pub born_there: bool,
+    /// Whose rights it takes on.
+    pub rights: &'a Rights,
     /// Where the child leaves its mark.
     pub mark: Option<(BorrowedFd<'a>, &'a CStr, Mark)>,
     /// A descriptor that it keeps, and its number there.
@@ -88,6 +91,8 @@ pub struct Started {
 pub struct Failure {
     /// The step, for people.
     pub step: &'static str,
+    /// The capability that it takes, if it takes one.
+    pub needs: &'static str,
     /// Why.
     pub error: io::Error,
 }
@@ -103,10 +108,18 @@ pub struct Failure {
 pub fn start(launch: &Launch<'_>) -> Result<Started, Failure> {
     prepare_process();
     let Some(original) = ORIGINAL.get() else {
-        return Err(Failure { step: "preparing the process", error: io::Error::from(io::ErrorKind::Other) });
+        return Err(Failure { step: "preparing the process", needs: "", error: io::Error::from(io::ErrorKind::Other) });
     };
-    let mut job = Job { launch, original, step: "", errno: 0, before: clock::boottime(), after: 0, grouped: false };
-    let stack = Stack::take().map_err(|error| Failure { step: "making a stack", error })?;
+    let mut job = Job {
+        launch,
+        original,
+        progress: Progress::default(),
+        errno: 0,
+        before: clock::boottime(),
+        after: 0,
+        grouped: false,
+    };
+    let stack = Stack::take().map_err(|error| Failure { step: "making a stack", needs: "", error })?;
     let mut flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
     if original.close_range {
         flags |= libc::CLONE_FILES;
@@ -136,17 +149,17 @@ pub fn start(launch: &Launch<'_>) -> Result<Started, Failure> {
     }
     if pid < 0 {
         stack.give_back();
-        return Err(Failure { step: "cloning", error });
+        return Err(Failure { step: "cloning", needs: "", error });
     }
     stack.give_back();
     // SAFETY: the kernel put a new descriptor here, which nobody else owns.
     let pidfd = (number >= 0).then(|| unsafe { OwnedFd::from_raw_fd(number) });
     // SAFETY: `job` is alive and initialised; the child that wrote to it has executed or ended. Volatile, since the
     // compiler does not know of that writer.
-    let (errno, step, before, after, grouped) = unsafe {
+    let (errno, progress, before, after, grouped) = unsafe {
         (
             ptr::read_volatile(&raw const job.errno),
-            ptr::read_volatile(&raw const job.step),
+            ptr::read_volatile(&raw const job.progress),
             job.before,
             ptr::read_volatile(&raw const job.after),
             ptr::read_volatile(&raw const job.grouped),
@@ -157,11 +170,12 @@ pub fn start(launch: &Launch<'_>) -> Result<Started, Failure> {
         while unsafe { libc::waitpid(pid, ptr::null_mut(), 0) } < 0
             && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
         {}
-        return Err(Failure { step, error: io::Error::from_raw_os_error(errno) });
+        let Progress { step, needs } = progress;
+        return Err(Failure { step, needs, error: io::Error::from_raw_os_error(errno) });
     }
     match Pid::new(pid) {
         Some(pid) => Ok(Started { pid, pidfd, between: [before, after.max(before)], grouped }),
-        None => Err(Failure { step: "cloning", error: io::Error::from(io::ErrorKind::Other) }),
+        None => Err(Failure { step: "cloning", needs: "", error: io::Error::from(io::ErrorKind::Other) }),
     }
 }
 
@@ -185,10 +199,12 @@ pub fn can_be_born_in(cgroup: BorrowedFd<'_>) -> bool {
         nice: None,
         cgroup: Some(cgroup),
         born_there: true,
+        rights: &Rights::default(),
         mark: None,
         kept: None,
     };
-    let mut job = Job { launch: &launch, original, step: "", errno: 0, before: 0, after: 0, grouped: false };
+    let progress = Progress::default();
+    let mut job = Job { launch: &launch, original, progress, errno: 0, before: 0, after: 0, grouped: false };
     let mut flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     if original.close_range {
         flags |= libc::CLONE_FILES;
@@ -382,6 +398,7 @@ mod tests {
             nice: None,
             cgroup: None,
             born_there: false,
+            rights: &Rights::default(),
             mark: None,
             kept: None,
         })

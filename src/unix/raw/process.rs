@@ -2,11 +2,13 @@
 //!
 //! Must never be changed once there is a second thread.
 
-use std::ffi::c_int;
+use std::ffi::{c_int, c_ulong};
 use std::ptr;
 use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
+
+use super::rights::last_capability;
 
 /// What this process was started with and its programs are to get back.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub(super) struct Original {
     pub(super) close_range: bool,
     /// The scheduling policy, for a child of a thread that gives way; `None` for one that no thread of ours changes.
     pub(super) policy: Option<c_int>,
+    /// The last capability that the kernel knows.
+    pub(super) last_capability: c_ulong,
 }
 
 pub(super) static ORIGINAL: OnceLock<Original> = OnceLock::new();
@@ -97,7 +101,8 @@ fn prepare(original: Option<OpenFiles>) {
             #[cfg(target_env = "gnu")]
             libc::mallopt(libc::M_ARENA_MAX, 1);
             let policy = Some(libc::sched_getscheduler(0)).filter(|policy| *policy == libc::SCHED_OTHER);
-            Original { ignored, open_files, umask, close_range, policy }
+            let last_capability = last_capability();
+            Original { ignored, open_files, umask, close_range, policy, last_capability }
         }
     });
 }

@@ -1,0 +1,114 @@
+//! Whose rights a module's program is to have, and who may command it: asked for before each start.
+//!
+//! Where the files of the system do not say it, another process is asked, and the start waits for its answer while the
+//! thread goes on. Must never go on without an answer: what was not found is nobody, least of all svtree's own user.
+
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
+use std::thread::Builder;
+use std::time::Duration;
+
+use super::{Mail, Supervise};
+use crate::pure::accounts::Ids;
+use crate::pure::machine::Phase;
+use crate::pure::time::Moment;
+use crate::unix::accounts::{Answer, Asked};
+use crate::unix::home::Level;
+use crate::unix::{clock, report};
+
+/// An answer that is waited for.
+#[derive(Debug)]
+pub(super) struct Asking {
+    asked: Asked,
+    answer: Receiver<Answer>,
+    /// After which it is looked for again.
+    pause: Duration,
+}
+
+/// An answer soon comes, most of the time,
+const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
+/// and it comes with mail for those that have nothing to start.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// What there is to say about a module's names.
+pub(super) enum Found {
+    /// They are these, or not there.
+    Answer(Result<Ids, String>),
+    /// It is to be asked again then.
+    Later(Moment),
+}
+
+impl Supervise {
+    /// What the names are that the module has now; with the answer `control_group` is in force.
+    pub(super) fn look_up(&mut self) -> Found {
+        let Some(asked) = Asked::by(&self.task.loaded.policy) else {
+            self.asking = None;
+            self.delegate(None);
+            return Found::Answer(Ok(Ids::default()));
+        };
+        if let Some(asking) = self.asking.take_if(|asking| asking.asked == asked) {
+            return self.hear_answer(asking);
+        }
+        match asked.answer_from_files() {
+            Some(answer) => self.names_known(answer),
+            None => self.ask_elsewhere(asked),
+        }
+    }
+
+    #[inline(never)]
+    fn ask_elsewhere(&mut self, asked: Asked) -> Found {
+        let (tell, answer) = sync_channel(1);
+        let (question, mailbox) = (asked.clone(), self.task.mailbox.clone());
+        let thread = Builder::new().name("look-up".to_owned()).stack_size(128 * 1024).spawn(move || {
+            // Whoever has asked may be gone.
+            let _ = tell.send(question.answer_elsewhere());
+            mailbox.send(Mail::Look);
+        });
+        match thread {
+            Ok(_) => self.hear_answer(Asking { asked, answer, pause: SHORTEST_PAUSE }),
+            Err(error) => Found::Answer(Err(format!("starting a thread: {}", report::plain(&error)))),
+        }
+    }
+
+    fn hear_answer(&mut self, asking: Asking) -> Found {
+        match asking.answer.try_recv() {
+            Ok(answer) => self.names_known(answer),
+            Err(TryRecvError::Empty) => {
+                let until = clock::moment().plus(asking.pause);
+                self.asking = Some(Asking { pause: (asking.pause * 2).min(LONGEST_PAUSE), ..asking });
+                Found::Later(until)
+            }
+            Err(TryRecvError::Disconnected) => Found::Answer(Err("looking names up: a defect of svtree".to_owned())),
+        }
+    }
+
+    fn names_known(&mut self, answer: Answer) -> Found {
+        self.delegate(answer.control_group);
+        Found::Answer(answer.ids)
+    }
+
+    /// For a module that is not started: its FIFO is delegated all the same.
+    pub(super) fn hear_names(&mut self) {
+        // An answer that a start waits for is that one's.
+        if self.asking.is_some() && !matches!(self.machine.phase(), Phase::Waiting { .. }) {
+            let _ = self.look_up();
+        }
+    }
+
+    /// Without the group nobody but the owner may write the FIFO, which is no reason not to start.
+    fn delegate(&mut self, group: Option<Result<u32, String>>) {
+        let failed = |error: std::io::Error| format!("control_group: {}", report::plain(&error));
+        let why = match group.transpose() {
+            Ok(group) => self.home.delegate(group).map_err(failed).err(),
+            Err(why) => {
+                let _ = self.home.delegate(None);
+                Some(why)
+            }
+        };
+        if let Some(why) = &why
+            && self.not_delegated.as_ref() != Some(why)
+        {
+            self.lines.push((Level::Warning, format!("{why}; only svtree's own user may write svcontrol")));
+        }
+        self.not_delegated = why;
+    }
+}
