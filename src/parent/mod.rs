@@ -163,6 +163,8 @@ struct Thread {
     handle: raw::Thread,
     /// What it was made from, for one that has to take its place.
     source: Source,
+    /// The module whose output it reads, if it is a logger.
+    reads: Option<ModuleName>,
     /// The program at the last look at everything, and whether its thread was told to remember what it runs.
     seen: (i32, bool),
 }
@@ -191,6 +193,8 @@ struct Parent {
     wanted: Wanted,
     actual: BTreeMap<ModuleName, Actual>,
     threads: BTreeMap<ModuleName, Thread>,
+    /// How many of them are of loggers.
+    loggers: u64,
     /// The programs of all threads, and of those that ended by a defect.
     programs: BTreeMap<ModuleName, Arc<AtomicI32>>,
     /// The control groups, where there are any.
@@ -238,6 +242,7 @@ impl Parent {
             root,
             actual: BTreeMap::new(),
             threads: BTreeMap::new(),
+            loggers: 0,
             programs: BTreeMap::new(),
             cgroups: groups,
             defective: BTreeMap::new(),
@@ -373,10 +378,8 @@ impl Parent {
                 self.wanted.look_at(&BTreeSet::from([name.top()]), &[], clock::stamp());
                 self.configure(&name, false);
             }
-            Report::Begun(name) => {
-                self.begun(&name);
-                return false;
-            }
+            Report::Begun(name) => return self.begun(&name),
+            Report::NeedsNoLogger(name) => self.wanted.needs_no_logger(&name),
             Report::Damaged(name) => self.not_healed(&name),
             Report::Ended(name, how) => self.ended(&name, how),
             Report::Gone(name, why) => self.gone(name, why),
@@ -439,7 +442,7 @@ impl Parent {
         report::line(&format!("{} modules in {}", self.actual.len(), self.services.display()));
         for (name, actual) in &self.actual {
             let what = match actual {
-                Actual::Running(_) => "supervised",
+                Actual::Beginning(_) | Actual::Running(_) => "supervised",
                 Actual::Retiring(_) => "being retired",
                 Actual::Left(_) => "left by x",
                 Actual::Refused(..) => "could not begin",

@@ -16,7 +16,6 @@ use rustix::fs::{Mode, OFlags, openat};
 
 use super::wanted::Wanted;
 use super::{Closing, Log, Parent, Source, Thread};
-use crate::pure::config::Policy;
 use crate::pure::exit::Pid;
 use crate::pure::name::{ModuleName, unescaped};
 use crate::pure::reconcile::{Actual, Id};
@@ -47,6 +46,9 @@ const MODULE_DESCRIPTORS: u64 = 6;
 /// and where its service directory is on another file system than its status, a second lock and a second FIFO.
 const FAR_DESCRIPTORS: u64 = 2;
 
+/// Between a module and its logger, a FIFO at either end.
+const CHANNEL_DESCRIPTORS: u64 = 2;
+
 /// What svtree itself holds, and what is open for moments.
 const OWN_DESCRIPTORS: u64 = 24;
 
@@ -64,7 +66,13 @@ impl Parent {
         let path = wish.path.clone();
         let service = Beginning::Directory(scan::open(&path, id)?);
         let view = loaded.prints.run.is_some();
-        self.start_thread(name, id, Source { path, loaded }, service, view)
+        let reads = self.logged_by(name);
+        self.start_thread(name, id, Source { path, loaded }, service, reads, view)
+    }
+
+    /// The module that this one is the logger of. A module of a group may be called `log` as well.
+    fn logged_by(&self, name: &ModuleName) -> Option<ModuleName> {
+        name.logged().filter(|module| self.wanted.has(module) || home::is_logged(&self.status, module))
     }
 
     /// Starts a thread for a module whose directory may be gone, to take over its program and retire it.
@@ -77,7 +85,8 @@ impl Parent {
             // Nothing is executed in it any more; it only has to be a directory.
             Err(_) => (open_directory(&self.status)?, false),
         };
-        self.start_thread(name, id, source, Beginning::Directory(service), view)
+        let reads = self.logged_by(name);
+        self.start_thread(name, id, source, Beginning::Directory(service), reads, view)
     }
 
     pub(super) fn start_thread(
@@ -86,6 +95,7 @@ impl Parent {
         id: Id,
         source: Source,
         beginning: Beginning,
+        reads: Option<ModuleName>,
         view: bool,
     ) -> Result<(), String> {
         self.room()?;
@@ -103,6 +113,7 @@ impl Parent {
                 Log::Inherit => Output::Inherit,
                 Log::None => Output::Null,
             },
+            reads: reads.clone(),
             settle: self.options.settle,
             anew: self.anew.remove(name),
             ends_all: self.options.exit_with.as_ref() == Some(name),
@@ -119,8 +130,10 @@ impl Parent {
         .map_err(|error| plain(&error))?;
         self.published.remove(name);
         self.defective.remove(name);
-        self.threads.insert(name.clone(), Thread { mailbox, handle, source, seen: (0, false) });
-        self.actual.insert(name.clone(), Actual::Running(id));
+        self.loggers += u64::from(reads.is_some());
+        let actual = if reads.is_some() { Actual::Beginning(id) } else { Actual::Running(id) };
+        self.threads.insert(name.clone(), Thread { mailbox, handle, source, reads, seen: (0, false) });
+        self.actual.insert(name.clone(), actual);
         Ok(())
     }
 
@@ -130,7 +143,8 @@ impl Parent {
         let device = |path: &Path| rustix::fs::stat(path).map(|stat| stat.st_dev);
         let near = matches!((device(&self.services), device(&self.status)), (Ok(one), Ok(other)) if one == other);
         let each = MODULE_DESCRIPTORS + if near { 0 } else { FAR_DESCRIPTORS };
-        let most = limit.map(|limit| limit.saturating_sub(OWN_DESCRIPTORS) / each);
+        let channels = self.loggers * CHANNEL_DESCRIPTORS;
+        let most = limit.map(|limit| limit.saturating_sub(OWN_DESCRIPTORS + channels) / each);
         match most.filter(|most| self.threads.len() as u64 >= *most) {
             Some(most) => Err(format!("too many open files: the limit leaves room for {most} modules")),
             None => Ok(()),
@@ -138,16 +152,27 @@ impl Parent {
     }
 
     pub(super) fn retire(&mut self, name: &ModuleName) {
-        if let (Some(thread), Some(Actual::Running(id))) = (self.threads.get(name), self.actual.get(name)) {
+        if let (Some(thread), Some(Actual::Beginning(id) | Actual::Running(id))) =
+            (self.threads.get(name), self.actual.get(name))
+        {
             let id = *id;
+            let is_read_on = || {
+                let wanted = self.wanted.has(name) && self.closing.is_none();
+                wanted && thread.reads.as_ref().is_some_and(|module| self.threads.contains_key(module))
+            };
             // Its own removal is no damage.
             if let Some(watch) = &self.watch {
                 watch.homes().remove(name);
             }
-            thread.mailbox.send(match self.closing {
-                None => Mail::Retire(None),
-                Some(Closing::Stop(within)) => Mail::Retire(within),
-                Some(Closing::Leave) => Mail::Release,
+            let within = match self.closing {
+                None => None,
+                Some(Closing::Stop(within)) => within,
+                Some(Closing::Leave) => None,
+            };
+            thread.mailbox.send(match (self.closing, &thread.reads) {
+                (Some(Closing::Leave), _) => Mail::Release,
+                (_, Some(_)) if !is_read_on() => Mail::Drain(within),
+                (_, _) => Mail::Retire(within),
             });
             self.actual.insert(name.clone(), Actual::Retiring(id));
         }
@@ -228,19 +253,31 @@ impl Parent {
             group.is_some_and(|group| group.members().is_ok_and(|members| !members.is_empty()))
         };
         let [device, inode] = record.directory;
-        let loaded = Loaded { policy: Policy::default(), prints: Prints::default(), mistake: None };
+        let loaded = Loaded::default();
         let path = OsString::from_vec(unescaped(&state.directory)).into();
         left.then(|| (Id { device, inode }, Source { path, loaded: Arc::new(loaded) }))
     }
 
-    /// Its home is there: what others do to it is to be put right.
-    pub(super) fn begun(&mut self, name: &ModuleName) {
+    /// Its home is there: what others do to it is to be put right. Says whether that can ask for a step.
+    pub(super) fn begun(&mut self, name: &ModuleName) -> bool {
         if let Some(mut trouble) = self.troubles.remove(name) {
             trouble.worked(&format!("starting {name}: it works again"));
         }
+        let is_logger = match self.actual.get(name) {
+            Some(Actual::Beginning(id)) => {
+                let id = *id;
+                self.actual.insert(name.clone(), Actual::Running(id));
+                // What it was not told meanwhile.
+                self.configure(name, false);
+                true
+            }
+            Some(Actual::Running(_) | Actual::Retiring(_) | Actual::Left(_)) => false,
+            Some(Actual::Refused(..) | Actual::Ended) | None => false,
+        };
         if let (Some(Actual::Running(_)), None) = (self.actual.get(name), self.closing) {
             self.watch_home(name);
         }
+        is_logger
     }
 
     pub(super) fn gone(&mut self, name: ModuleName, why: Why) {
@@ -248,8 +285,9 @@ impl Parent {
             return;
         };
         thread.handle.join();
+        self.loggers -= u64::from(thread.reads.is_some());
         let (id, retiring) = match self.actual.get(&name) {
-            Some(Actual::Running(id)) => (*id, false),
+            Some(Actual::Beginning(id) | Actual::Running(id)) => (*id, false),
             Some(Actual::Retiring(id)) => (*id, true),
             Some(Actual::Left(_) | Actual::Refused(..) | Actual::Ended) | None => return,
         };

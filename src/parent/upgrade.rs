@@ -19,14 +19,12 @@ use serde::{Deserialize, Serialize};
 
 use super::wanted::HandedWish;
 use super::{Parent, Source};
-use crate::pure::config::Policy;
 use crate::pure::exit::Pid;
 use crate::pure::handover::{Answer, VERSION};
 use crate::pure::name::{ModuleName, escaped, unescaped};
 use crate::pure::reconcile::{Actual, Id};
 use crate::supervise::{HandOver, Handed, Loaded, Mail, Report};
 use crate::unix::home::Root;
-use crate::unix::prints::Prints;
 use crate::unix::probe::{self, Interest};
 use crate::unix::raw::{self, Descriptors, OpenFiles};
 use crate::unix::report::{self, Repeated, plain};
@@ -354,7 +352,7 @@ impl Parent {
         for (name, handed) in handed {
             let source = &self.threads.get(&name)?.source;
             let (id, retiring) = match self.actual.get(&name)? {
-                Actual::Running(id) => (*id, false),
+                Actual::Beginning(id) | Actual::Running(id) => (*id, false),
                 Actual::Retiring(id) => (*id, true),
                 Actual::Left(_) | Actual::Refused(..) | Actual::Ended => return None,
             };
@@ -408,13 +406,14 @@ impl Parent {
         for Module { name: text, id, retiring, path: directory, loaded, handed } in estate.modules {
             let Some(name) = name(&text) else { continue };
             let wish = self.wanted.module(&name).and_then(|wish| wish.loaded.clone());
-            let none = || Loaded { policy: Policy::default(), prints: Prints::default(), mistake: None };
+            let none = || Loaded::default();
             let loaded = loaded.map(Arc::new).or(wish).unwrap_or_else(|| Arc::new(none()));
             let source = Source { path: path(&directory), loaded };
+            let reads = handed.reads(&name);
             let beginning = handed.inherit(&self.status, &name, &mut descriptors);
             let started = beginning
                 .ok_or_else(|| "a descriptor of it is missing".to_owned())
-                .and_then(|beginning| self.start_thread(&name, id, source.clone(), beginning, false));
+                .and_then(|beginning| self.start_thread(&name, id, source.clone(), beginning, reads, false));
             match started {
                 Ok(()) if retiring => {
                     self.actual.insert(name, Actual::Retiring(id));

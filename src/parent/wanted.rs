@@ -47,6 +47,8 @@ pub struct Wish {
     settings: Option<Box<Settings>>,
     /// That says something new, which is to hold at once.
     urgent: bool,
+    /// Its output may go to a logger.
+    logged: bool,
 }
 
 /// A directory that is to be watched, or not any more.
@@ -101,6 +103,8 @@ pub struct Wanted {
     modules: BTreeMap<ModuleName, Box<Wish>>,
     others: BTreeMap<ModuleName, (PathBuf, Other)>,
     groups: BTreeMap<ModuleName, (PathBuf, Id)>,
+    /// Directories of loggers that are none.
+    unfinished: BTreeMap<ModuleName, (PathBuf, Id)>,
     /// Entries of the services directory that are to be looked at again, and when.
     again: BTreeMap<ModuleName, Moment>,
     watched: BTreeMap<ModuleName, (Place, Id)>,
@@ -125,6 +129,7 @@ impl Wanted {
             modules: BTreeMap::new(),
             others: BTreeMap::new(),
             groups: BTreeMap::new(),
+            unfinished: BTreeMap::new(),
             again: BTreeMap::new(),
             watched: BTreeMap::new(),
             watching: Vec::new(),
@@ -166,6 +171,7 @@ impl Wanted {
             asks_enabled,
             settings,
             urgent: false,
+            logged: true,
             loaded: Some(Arc::new(loaded)),
         };
         self.modules.insert(name, Box::new(wish));
@@ -174,6 +180,19 @@ impl Wanted {
     /// The module `name`, if it is asked for.
     pub fn module(&mut self, name: &ModuleName) -> Option<&mut Wish> {
         self.modules.get_mut(name).map(Box::as_mut)
+    }
+
+    /// A module says that its output goes to no logger; unless one came meanwhile its old one may go.
+    pub fn needs_no_logger(&mut self, name: &ModuleName) {
+        if let Some(wish) = self.modules.get_mut(name) {
+            wish.logged = wish.loaded.as_ref().is_some_and(|loaded| loaded.logged);
+        }
+    }
+
+    /// Whether a module is asked for, or will be.
+    #[must_use]
+    pub fn has(&self, name: &ModuleName) -> bool {
+        self.modules.contains_key(name)
     }
 
     /// What is no module, and why.
@@ -287,6 +306,9 @@ impl Wanted {
         self.groups.retain(|name, _| stays(name, &found));
         self.groups.extend(found.groups.iter().map(|(name, path, id)| (name.clone(), (path.clone(), *id))));
 
+        self.unfinished.retain(|name, _| stays(name, &found));
+        self.unfinished.extend(found.unfinished.iter().map(|(name, path, id)| (name.clone(), (path.clone(), *id))));
+
         let present: BTreeSet<&ModuleName> = found.modules.iter().map(|(name, ..)| name).collect();
         let (settle, others, again) = (self.settle, &self.others, &mut self.again);
         self.modules.retain(|name, wish| {
@@ -324,6 +346,9 @@ impl Wanted {
         }
         for (name, (path, id)) in self.groups.iter().filter(|(name, _)| scope.covers(name)) {
             wanted.insert(name, (Place::Group(path.clone()), *id));
+        }
+        for (name, (path, id)) in self.unfinished.iter().filter(|(name, _)| scope.covers(name)) {
+            wanted.insert(name, (Place::Incomplete(path.clone()), *id));
         }
         for (name, wish) in self.modules.iter().filter(|(name, _)| scope.covers(name)) {
             // One whose files are missing for a moment is both; then every name in it counts.
@@ -367,7 +392,8 @@ impl Wanted {
             wish.seen_at = now.moment;
         }
         let known = wish.loaded.as_ref().filter(|_| !wish.urgent).is_some_and(|loaded| {
-            loaded.prints == module.prints && loaded.policy.enabled == (module.normally_up && wish.asks_enabled)
+            (loaded.prints, loaded.logged) == (module.prints, module.logged)
+                && loaded.policy.enabled == (module.normally_up && wish.asks_enabled)
         });
         if whole {
             self.dropped.insert(name.clone());
@@ -408,10 +434,10 @@ impl Wishes for Wanted {
 impl Wanted {
     fn desired(&self, name: &ModuleName, wish: &Wish) -> Option<Desired> {
         match wish.loaded {
-            Some(_) => Some(Desired { id: wish.id, settled_at: wish.settled_at }),
+            Some(_) => Some(Desired { id: wish.id, settled_at: wish.settled_at, logged: wish.logged }),
             None if self.others.contains_key(name) => None,
             // Only a look says that it has settled, and that look is due at `again`.
-            None => Some(Desired { id: wish.id, settled_at: Moment(u64::MAX) }),
+            None => Some(Desired { id: wish.id, settled_at: Moment(u64::MAX), logged: wish.logged }),
         }
     }
 }
@@ -435,6 +461,7 @@ impl Wish {
             asks_enabled: true,
             settings,
             urgent: false,
+            logged: true,
         }
     }
 
@@ -454,6 +481,7 @@ impl Wish {
         others: &mut BTreeMap<ModuleName, (PathBuf, Other)>,
     ) {
         let before = self.loaded.take();
+        self.logged |= module.logged;
         let mut elsewhere = Policy::default();
         if let Some(settings) = &self.settings {
             settings.apply(&mut elsewhere);
@@ -472,14 +500,16 @@ impl Wish {
                 others.remove(name);
                 self.asks_enabled = policy.enabled;
                 policy.enabled &= module.normally_up;
-                self.loaded = Some(Arc::new(Loaded { policy, prints: module.prints, mistake: None }));
+                let (prints, logged) = (module.prints, module.logged);
+                self.loaded = Some(Arc::new(Loaded { policy, prints, logged, mistake: None }));
             }
             Err(why) => match before {
                 Some(good) => {
                     let line = format!("reading {}: {why}; the last good one stays in force", self.path.display());
                     self.trouble.failed(line);
+                    let (prints, logged) = (module.prints, module.logged);
                     let policy = good.policy.clone();
-                    self.loaded = Some(Arc::new(Loaded { policy, prints: module.prints, mistake: Some(why) }));
+                    self.loaded = Some(Arc::new(Loaded { policy, prints, logged, mistake: Some(why) }));
                 }
                 None => {
                     let other = Other { id: module.id, rejected: true, why };

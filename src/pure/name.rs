@@ -68,6 +68,19 @@ impl ModuleName {
         Some(ModuleName(self.0[..slash].to_vec()))
     }
 
+    /// The module whose logger this one is by its name; there may be no such module.
+    #[must_use]
+    pub fn logged(&self) -> Option<ModuleName> {
+        let module = self.0.strip_suffix(b"/log")?;
+        Some(ModuleName(module.to_vec()))
+    }
+
+    /// The logger of this module.
+    #[must_use]
+    pub fn logger(&self) -> ModuleName {
+        ModuleName([self.as_bytes(), b"/log"].concat())
+    }
+
     /// The entry of the services directory that it stands in.
     #[must_use]
     pub fn top(&self) -> ModuleName {
@@ -229,6 +242,16 @@ mod tests {
         assert_eq!(ModuleName::new(b".hidden"), Err(BadName::Dot));
         assert_eq!(ModuleName::new(b"a\0b"), Err(BadName::Byte));
         assert_eq!(ModuleName::new(&[b'a'; 256]), Err(BadName::Long));
+    }
+
+    #[test]
+    fn a_logger_is_named_after_its_module() {
+        let name = |text: &str| ModuleName::new(text.as_bytes()).expect("a name");
+        assert_eq!(name("group/web").logger(), name("group/web/log"));
+        assert_eq!(name("group/web/log").logged(), Some(name("group/web")));
+        for none in ["log", "web", "web/blog", "log/web"] {
+            assert_eq!(name(none).logged(), None);
+        }
     }
 
     #[test]

@@ -26,11 +26,15 @@ pub struct Desired {
     pub id: Id,
     /// From when on it counts as complete: a directory that is being filled is left alone until it has been quiet.
     pub settled_at: Moment,
+    /// Whether its output may go to a logger: then that one is needed, be it asked for or not.
+    pub logged: bool,
 }
 
 /// A module that has, or had, a supervise thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Actual {
+    /// A logger whose thread was started and has not begun: its module is not started before.
+    Beginning(Id),
     /// Supervised.
     Running(Id),
     /// Told to stop and leave.
@@ -93,56 +97,98 @@ pub fn diff(desired: &impl Wishes, actual: &BTreeMap<ModuleName, Actual>, now: M
     for (name, module) in actual {
         let same = desired.wish(name).map(|wanted| wanted.id);
         match *module {
-            Actual::Running(id) if same != Some(id) => plan.steps.push(Step::Retire(name.clone())),
-            Actual::Running(_) | Actual::Retiring(_) => {}
+            Actual::Beginning(id) | Actual::Running(id) if same != Some(id) => {
+                if !is_needed(desired, actual, name) {
+                    plan.steps.push(Step::Retire(name.clone()));
+                }
+            }
+            Actual::Beginning(_) | Actual::Running(_) | Actual::Retiring(_) => {}
             Actual::Left(_) | Actual::Refused(..) | Actual::Ended if same.is_none() => {
                 plan.steps.push(Step::Remove(name.clone()));
             }
             Actual::Left(_) | Actual::Refused(..) | Actual::Ended => {}
         }
     }
-    let mut again: BTreeSet<Moment> = BTreeSet::new();
-    // Which directories are supervised, and under which names; made once it is asked for, which is seldom.
-    let mut taken: Option<BTreeMap<Id, &ModuleName>> = None;
-    for (name, wanted) in desired.wishes() {
-        let startable = match actual.get(name) {
-            None | Some(Actual::Ended) => true,
-            Some(Actual::Running(_) | Actual::Retiring(_)) => continue,
-            Some(Actual::Left(id)) => *id != wanted.id,
-            Some(Actual::Refused(id, retry)) => {
-                if *id == wanted.id && *retry > now {
-                    again.insert(*retry);
-                    false
-                } else {
-                    true
-                }
+    let mut starts =
+        Starts { desired, actual, now, plan, again: BTreeSet::new(), taken: None, pending: BTreeSet::new() };
+    let is_logger = |name: &ModuleName| name.logged().is_some_and(|module| desired.wish(&module).is_some());
+    for (name, wanted) in desired.wishes().filter(|(name, _)| is_logger(name)) {
+        if !starts.add(name, wanted) {
+            starts.pending.insert(name.clone());
+        }
+    }
+    for (name, wanted) in desired.wishes().filter(|(name, _)| !is_logger(name)) {
+        // A logger comes before its module.
+        if starts.pending.is_empty() || !starts.pending.contains(&name.logger()) {
+            starts.add(name, wanted);
+        }
+    }
+    Plan { again: starts.again.first().copied(), ..starts.plan }
+}
+
+/// Whether a logger that is not asked for, or not as it is, has to stay: its module is not through with it.
+fn is_needed(desired: &impl Wishes, actual: &BTreeMap<ModuleName, Actual>, logger: &ModuleName) -> bool {
+    let Some(module) = logger.logged() else { return false };
+    match actual.get(&module) {
+        Some(Actual::Retiring(_)) => true,
+        // One that is replaced under a module that stays goes at once: what is said meanwhile waits for the next one.
+        Some(Actual::Beginning(id) | Actual::Running(id)) => match desired.wish(&module) {
+            Some(wish) if wish.id == *id => wish.logged && desired.wish(logger).is_none(),
+            Some(_) | None => true,
+        },
+        Some(Actual::Left(_) | Actual::Refused(..) | Actual::Ended) | None => false,
+    }
+}
+
+/// What is to be started.
+struct Starts<'a, W> {
+    desired: &'a W,
+    actual: &'a BTreeMap<ModuleName, Actual>,
+    now: Moment,
+    plan: Plan,
+    again: BTreeSet<Moment>,
+    /// Which directories are supervised, and under which names; made once it is asked for, which is seldom.
+    taken: Option<BTreeMap<Id, &'a ModuleName>>,
+    /// Loggers that their modules have to wait for.
+    pending: BTreeSet<ModuleName>,
+}
+
+impl<'a, W: Wishes> Starts<'a, W> {
+    /// Adds what is to be done for one module; says whether there is nothing more to come before it has begun.
+    fn add(&mut self, name: &'a ModuleName, wanted: Desired) -> bool {
+        match self.actual.get(name) {
+            None | Some(Actual::Ended) => {}
+            Some(Actual::Beginning(_) | Actual::Retiring(_)) => return false,
+            Some(Actual::Running(id)) => return *id == wanted.id,
+            Some(Actual::Left(id)) if *id == wanted.id => return true,
+            Some(Actual::Refused(id, retry)) if *id == wanted.id && *retry > self.now => {
+                self.again.insert(*retry);
+                return true;
             }
-        };
-        if !startable {
-            continue;
+            Some(Actual::Left(_) | Actual::Refused(..)) => {}
         }
-        if wanted.settled_at > now {
-            again.insert(wanted.settled_at);
-            continue;
+        if wanted.settled_at > self.now {
+            self.again.insert(wanted.settled_at);
+            return false;
         }
-        let taken = taken.get_or_insert_with(|| taken_by(desired, actual));
+        let taken = self.taken.get_or_insert_with(|| taken_by(self.desired, self.actual));
         match taken.get(&wanted.id) {
             Some(other) if *other != name => {
                 // One that is on its way out is waited for; its end is reported.
-                if !matches!(actual.get(*other), Some(Actual::Retiring(_)))
-                    && !plan.steps.contains(&Step::Retire((*other).clone()))
+                if !matches!(self.actual.get(*other), Some(Actual::Retiring(_)))
+                    && !self.plan.steps.contains(&Step::Retire((*other).clone()))
                 {
-                    plan.steps.push(Step::Refuse(name.clone(), (*other).clone()));
+                    self.plan.steps.push(Step::Refuse(name.clone(), (*other).clone()));
+                    return true;
                 }
             }
             _ => {
                 taken.insert(wanted.id, name);
-                plan.steps.push(Step::Start(name.clone(), wanted.id));
+                self.plan.steps.push(Step::Start(name.clone(), wanted.id));
             }
         }
+        false
     }
-    plan.again = again.first().copied();
-    plan
 }
 
 /// The directories that no other module may have.
@@ -150,7 +196,7 @@ fn taken_by<'a>(desired: &impl Wishes, actual: &'a BTreeMap<ModuleName, Actual>)
     let mut taken = BTreeMap::new();
     for (name, module) in actual {
         match *module {
-            Actual::Running(id) | Actual::Retiring(id) => {
+            Actual::Beginning(id) | Actual::Running(id) | Actual::Retiring(id) => {
                 taken.insert(id, name);
             }
             Actual::Left(id) | Actual::Refused(id, _) => {
@@ -179,7 +225,9 @@ mod tests {
     fn wants(entries: &[(&str, u64, u64)]) -> BTreeMap<ModuleName, Desired> {
         entries
             .iter()
-            .map(|(text, inode, settled)| (name(text), Desired { id: id(*inode), settled_at: Moment(*settled) }))
+            .map(|(text, inode, settled)| {
+                (name(text), Desired { id: id(*inode), settled_at: Moment(*settled), logged: true })
+            })
             .collect()
     }
 
@@ -242,5 +290,60 @@ mod tests {
         assert_eq!((plan.steps, plan.again), (vec![], Some(Moment(12))));
         let plan = diff(&wants(&[("a", 1, 0)]), &refused, Moment(12));
         assert_eq!(plan.steps, [Step::Start(name("a"), id(1))]);
+    }
+
+    #[test]
+    fn a_logger_is_started_before_its_module() {
+        let desired = wants(&[("a", 1, 0), ("a/log", 2, 0)]);
+        assert_eq!(steps(&desired, &BTreeMap::new()), [Step::Start(name("a/log"), id(2))]);
+        assert_eq!(steps(&desired, &has(&[("a/log", Actual::Beginning(id(2)))])), []);
+        for through in [Actual::Running(id(2)), Actual::Left(id(2)), Actual::Refused(id(2), Moment(12))] {
+            assert_eq!(steps(&desired, &has(&[("a/log", through)])), [Step::Start(name("a"), id(1))]);
+        }
+        // One that cannot be had keeps nobody waiting.
+        let taken = wants(&[("a", 1, 0), ("a/log", 3, 0), ("b", 3, 0)]);
+        let plan = steps(&taken, &has(&[("b", Actual::Running(id(3)))]));
+        assert_eq!(plan, [Step::Refuse(name("a/log"), name("b")), Step::Start(name("a"), id(1))]);
+        // It settles later than its module.
+        let plan = diff(&wants(&[("a", 1, 0), ("a/log", 2, 15)]), &BTreeMap::new(), Moment(10));
+        assert_eq!((plan.steps, plan.again), (vec![], Some(Moment(15))));
+    }
+
+    #[test]
+    fn a_logger_is_retired_after_its_module() {
+        let both = has(&[("a", Actual::Running(id(1))), ("a/log", Actual::Running(id(2)))]);
+        assert_eq!(steps(&wants(&[]), &both), [Step::Retire(name("a"))]);
+        let retiring = has(&[("a", Actual::Retiring(id(1))), ("a/log", Actual::Running(id(2)))]);
+        assert_eq!(steps(&wants(&[]), &retiring), []);
+        for gone in [Actual::Ended, Actual::Left(id(1))] {
+            let actual = has(&[("a", gone), ("a/log", Actual::Running(id(2)))]);
+            assert_eq!(steps(&wants(&[]), &actual), [Step::Remove(name("a")), Step::Retire(name("a/log"))]);
+        }
+        // Also where both are replaced: then the new logger is there before the new module.
+        let new = wants(&[("a", 3, 0), ("a/log", 4, 0)]);
+        assert_eq!(steps(&new, &both), [Step::Retire(name("a"))]);
+        let ended = has(&[("a", Actual::Ended), ("a/log", Actual::Running(id(2)))]);
+        assert_eq!(steps(&new, &ended), [Step::Retire(name("a/log"))]);
+        let ended = has(&[("a", Actual::Ended), ("a/log", Actual::Ended)]);
+        assert_eq!(steps(&new, &ended), [Step::Start(name("a/log"), id(4))]);
+    }
+
+    #[test]
+    fn a_logger_under_a_module_that_stays_is_replaced_at_once_and_taken_away_once_nobody_needs_it() {
+        let both = has(&[("a", Actual::Running(id(1))), ("a/log", Actual::Running(id(2)))]);
+        assert_eq!(steps(&wants(&[("a", 1, 0), ("a/log", 3, 0)]), &both), [Step::Retire(name("a/log"))]);
+        let mut desired = wants(&[("a", 1, 0)]);
+        assert_eq!(steps(&desired, &both), []);
+        desired.values_mut().for_each(|desired| desired.logged = false);
+        assert_eq!(steps(&desired, &both), [Step::Retire(name("a/log"))]);
+    }
+
+    #[test]
+    fn a_module_of_a_group_that_is_called_log_is_no_logger() {
+        let desired = wants(&[("group/db", 1, 0), ("group/log", 2, 0)]);
+        let plan = steps(&desired, &BTreeMap::new());
+        assert_eq!(plan, [Step::Start(name("group/db"), id(1)), Step::Start(name("group/log"), id(2))]);
+        let both = has(&[("group/db", Actual::Running(id(1))), ("group/log", Actual::Running(id(2)))]);
+        assert_eq!(steps(&wants(&[]), &both), [Step::Retire(name("group/db")), Step::Retire(name("group/log"))]);
     }
 }

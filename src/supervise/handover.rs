@@ -14,6 +14,7 @@ use crossbeam_channel::{Receiver, Sender};
 use serde::{Deserialize, Serialize};
 
 use super::checks::{Check, HandedCheck};
+use super::logger::Draining;
 use super::scripts::{HandedScript, Script};
 use super::takeover::taken;
 use super::{Child, Loaded, Origin, Report, Supervise, Task};
@@ -57,6 +58,8 @@ pub struct Handed {
     #[serde(default)]
     removes: bool,
     #[serde(default)]
+    draining: Option<Draining>,
+    #[serde(default)]
     origin: Option<HandedOrigin>,
     #[serde(default)]
     scripts: Vec<HandedScript>,
@@ -83,6 +86,12 @@ impl Handed {
     /// Every descriptor that must stay open.
     pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
         self.home.all().chain(self.pidfd).chain(self.word)
+    }
+
+    /// The module whose output it reads, if it is a logger.
+    #[must_use]
+    pub fn reads(&self, name: &ModuleName) -> Option<ModuleName> {
+        self.home.carries().filter(|module| module != name)
     }
 
     /// Its processes that are children of svtree, which nobody else must collect.
@@ -149,6 +158,7 @@ impl Supervise {
             rereading: self.rereading,
             retired: self.retired,
             removes: self.removes,
+            draining: self.draining,
             origin: self.origin.as_ref().map(|origin| HandedOrigin {
                 loaded: (origin.loaded != self.task.loaded).then(|| (*origin.loaded).clone()),
                 rules: origin.rules,
@@ -170,12 +180,12 @@ impl Supervise {
     }
 
     fn go_on(&mut self, pidfd: Option<OwnedFd>, word: Option<OwnedFd>, handed: Handed) {
-        let Handed { state, since, letters, rereading, retired, removes, origin, scripts, checks, ready_by, .. } =
-            handed;
+        let Handed { state, since, letters, rereading, retired, removes, draining, .. } = handed;
+        let Handed { origin, scripts, checks, ready_by, .. } = handed;
         let record = state.record.clone().unwrap_or_default();
         let exits = state.exits.iter().filter_map(ExitEntry::exit).collect();
         self.letters.extend(letters);
-        (self.rereading, self.retired, self.removes) = (rereading, retired, removes);
+        (self.rereading, self.retired, self.removes, self.draining) = (rereading, retired, removes, draining);
         if let Some(HandedOrigin { loaded, rules, run }) = origin {
             self.machine.adjust(rules);
             let loaded = loaded.map_or_else(|| Arc::clone(&self.task.loaded), Arc::new);
@@ -211,6 +221,7 @@ impl Supervise {
         }
         // It may have ended meanwhile.
         self.look_at_child();
+        self.let_logger_go();
         if self.rereading {
             self.report(Report::Reread(self.task.name.clone()));
         }

@@ -8,6 +8,7 @@ mod ended;
 mod handover;
 mod left;
 mod letters;
+mod logger;
 mod program;
 mod records;
 mod rights;
@@ -28,6 +29,7 @@ use self::care::Care;
 use self::checks::Check;
 pub use self::handover::{Beginning, HandOver, Handed};
 use self::left::{Candidate, Sweep};
+use self::logger::Draining;
 use self::program::Unknown;
 use self::rights::Asking;
 use crate::pure::config::{Policy, Program, Rules};
@@ -47,7 +49,7 @@ use crate::unix::report::Repeated;
 use crate::unix::{clock, pidfd};
 
 /// What a module asks for, and the files that it was read from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Loaded {
     /// What it asks for: of the last good files.
     pub policy: Policy,
@@ -55,6 +57,9 @@ pub struct Loaded {
     pub prints: Prints,
     /// What is wrong with them, if they are not the last good ones.
     pub mistake: Option<String>,
+    /// Whether what its program says goes to a logger.
+    #[serde(default)]
+    pub logged: bool,
 }
 
 /// Everything that one supervise thread is given.
@@ -72,8 +77,10 @@ pub struct Task {
     pub view: bool,
     /// The status root.
     pub root: PathBuf,
-    /// Where its output goes.
-    pub output: Output,
+    /// Where its output goes, unless that is a logger.
+    pub output: Output<'static>,
+    /// The module whose output it reads, if it is a logger.
+    pub reads: Option<ModuleName>,
     /// How long its files must have been quiet before a start uses them.
     pub settle: Duration,
     /// Nothing but `exits` of what was recorded counts: it was dropped anew.
@@ -95,6 +102,8 @@ pub struct Task {
 pub enum Mail {
     /// Stop the program and leave, with KILL within this time if that is sooner than the module's own.
     Retire(Option<Duration>),
+    /// Of a logger: read what is left and leave; as `Retire` if that takes too long.
+    Drain(Option<Duration>),
     /// Leave at once and let the program run.
     Release,
     /// Its files were read again; whether `[restart]` and `[stop]` are to hold at once.
@@ -116,6 +125,8 @@ pub enum Report {
     Stale(ModuleName),
     /// Its home is open, or is whole again.
     Begun(ModuleName),
+    /// What its program says goes to no logger any more.
+    NeedsNoLogger(ModuleName),
     /// Its home is damaged and could not be put right.
     Damaged(ModuleName),
     /// Its program has ended for good, and how, if that is known yet; only from a task that ends all.
@@ -157,7 +168,9 @@ fn open(task: Box<Task>, beginning: Beginning) -> Result<Box<Supervise>, NotOpen
                 // A start looks again.
                 let _ = supervise.look_up();
             }
+            supervise.open_channel()?;
             supervise.begin();
+            supervise.let_logger_go();
             Ok(supervise)
         }
         Beginning::Inherited(inherited) => Ok(Supervise::inherit(task, *inherited)),
@@ -261,6 +274,8 @@ struct Supervise {
     unpublished: bool,
     healing: Repeated,
     why: Option<Why>,
+    /// A logger whose module is gone.
+    draining: Option<Draining>,
     retired: bool,
     /// Nothing of the status directory is to stay.
     removes: bool,
@@ -303,6 +318,7 @@ impl Supervise {
             unpublished: false,
             healing: Repeated::default(),
             why: None,
+            draining: None,
             retired: false,
             removes: false,
             lines: Vec::new(),
@@ -421,6 +437,9 @@ impl Supervise {
         if self.machine.deadline().is_some_and(|deadline| deadline <= clock::moment()) {
             self.feed(Event::Tick);
         }
+        if self.draining.is_some() {
+            self.go_on_draining();
+        }
         // Those that were read before the home was put right meanwhile.
         self.obey_letters();
         if self.care.is_some() {
@@ -438,7 +457,8 @@ impl Supervise {
         let unknown = self.unknown.as_ref().map(|unknown| unknown.look_at);
         let checks = self.checks.iter().filter_map(Check::deadline).min();
         let care = self.care_deadline();
-        [self.machine.deadline(), look, scripts, unknown, checks, care].into_iter().flatten().min()
+        let draining = self.draining.as_ref().map(Draining::deadline);
+        [self.machine.deadline(), look, scripts, unknown, checks, care, draining].into_iter().flatten().min()
     }
 
     fn mail(&mut self, mail: Mail) {
@@ -446,8 +466,10 @@ impl Supervise {
             Mail::Retire(within) => {
                 self.retired = true;
                 self.removes = true;
+                self.draining = None;
                 self.feed(Event::Retire(within));
             }
+            Mail::Drain(within) => self.drain(within),
             Mail::Release => {
                 self.retired = true;
                 self.removes = false;
@@ -487,6 +509,7 @@ impl Supervise {
             at_once: at_once.then(|| policy.rules()),
             changed: self.origin.as_ref().is_some_and(|origin| {
                 origin.rules != policy.rules()
+                    || origin.loaded.logged != self.task.loaded.logged
                     || !origin.loaded.policy.starts_as(policy)
                     || (policy.program == Program::Run && origin.run != self.task.loaded.prints.run)
             }),
@@ -494,6 +517,7 @@ impl Supervise {
             mistake: self.task.loaded.mistake.clone(),
         });
         self.feed(event);
+        self.let_logger_go();
     }
 
     /// Hands an event to the machine and carries out what it says, until nothing is left to do.

@@ -2,7 +2,7 @@
 //!
 //! Must never reap: the record that names a pid is replaced first.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::Builder;
@@ -10,14 +10,15 @@ use std::time::Duration;
 
 use super::rights::Found;
 use super::{Child, Mail, Origin, Report, Supervise};
+use crate::pure::accounts::Ids;
 use crate::pure::exit::{How, Pid, Signal};
 use crate::pure::machine::{Ended, Event, Left, NotStarted, Phase};
 use crate::pure::time::Moment;
 use crate::unix::cgroup::Cgroup;
-use crate::unix::home::Level;
+use crate::unix::home::{Channel, Level};
 use crate::unix::mark::Mark;
 use crate::unix::prints::{self, Prints};
-use crate::unix::raw::{self, Started};
+use crate::unix::raw::{self, Output, Started};
 use crate::unix::remains::{self, Executable};
 use crate::unix::spawn::{self, Service};
 use crate::unix::{adopt, clock, pidfd, report};
@@ -53,11 +54,19 @@ impl Supervise {
     }
 
     pub(super) fn service<'a>(&'a self, cgroup: Option<&'a OwnedFd>) -> Service<'a> {
+        let fifo = self.home.channel().map(Channel::fifo);
+        let (input, output) = match &self.task.reads {
+            Some(_) => (fifo, None),
+            None => (None, fifo.filter(|_| self.task.loaded.logged)),
+        };
         Service {
             name: &self.task.name,
             directory: self.home.service(),
             path: &self.task.path,
-            output: self.task.output,
+            input,
+            output: output.map_or(self.task.output, Output::Fifo),
+            // As in the family a logger has the output alone.
+            error: self.task.output,
             home: self.home.directory(),
             cgroup: cgroup.map(AsFd::as_fd),
             born_there: self.cgroup.as_ref().is_some_and(Cgroup::is_fresh),
@@ -90,13 +99,17 @@ impl Supervise {
             Found::Answer(Err(why)) => return self.not_started(why, false),
             Found::Later(until) => return Event::Deferred(until),
         };
-        let mark = Mark::new(adopt::boot_id(), self.directory(), self.machine.want());
+        if let Err(error) = self.open_channel().and_then(|()| self.give_channel(ids.uid)) {
+            return self.not_started(format!("opening {error}"), true);
+        }
         let cgroup = self.group();
         let (word, started) = match self.word() {
             Ok(word) => {
                 let kept = word.as_ref().map(|(word, number)| (word.program.as_fd(), *number));
-                let policy = &self.task.loaded.policy;
-                let started = spawn::program(self.service(cgroup.as_ref()), policy, &ids, mark, kept);
+                let mut started = self.spawn_program(&ids, cgroup.as_ref(), kept);
+                if started.as_ref().is_err_and(spawn::NotStarted::is_of_streams) && self.heal_home().is_ok() {
+                    started = self.spawn_program(&ids, cgroup.as_ref(), kept);
+                }
                 (word, started)
             }
             Err(error) => (None, Err(error)),
@@ -113,7 +126,11 @@ impl Supervise {
                 self.origin = Some(Origin { rules: loaded.policy.rules(), loaded, run: prints.run });
                 self.machine_takes_policy();
                 self.begin_care(word.map(|(word, _)| word.own));
-                Event::Spawned(self.started(started))
+                let pid = self.started(started);
+                if !self.task.loaded.logged && self.task.reads.is_none() && self.home.channel().is_some() {
+                    self.let_logger_go();
+                }
+                Event::Spawned(pid)
             }
             Err(error) => self.not_started(error.to_string(), error.is_shortage()),
         }
@@ -125,6 +142,16 @@ impl Supervise {
             self.not_started = Some(why.clone());
         }
         Event::SpawnFailed(NotStarted { why, shortage })
+    }
+
+    fn spawn_program(
+        &self,
+        ids: &Ids,
+        cgroup: Option<&OwnedFd>,
+        kept: Option<(BorrowedFd<'_>, i32)>,
+    ) -> Result<Started, spawn::NotStarted> {
+        let mark = Mark::new(adopt::boot_id(), self.directory(), self.machine.want());
+        spawn::program(self.service(cgroup), &self.task.loaded.policy, ids, mark, kept)
     }
 
     pub(super) fn spawn_finish(&mut self, how: How) -> Event {

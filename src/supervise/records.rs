@@ -16,7 +16,7 @@ impl Supervise {
         self.removes && matches!(self.machine.phase(), Phase::Gone)
     }
 
-    fn heal_home(&mut self) -> Result<bool, NotOpened> {
+    pub(super) fn heal_home(&mut self) -> Result<bool, NotOpened> {
         // What was written into a FIFO that is gone was written to this module: all that fits into one.
         for control in 0..self.home.controls().count() {
             let _ = (0..FIFO_READS).find(|_| !self.read_letters(control));

@@ -22,9 +22,10 @@ use crate::pure::reconcile::Id;
 use crate::pure::time::Wall;
 
 /// The names of the files that are looked for in a service directory; a change of others is of no interest.
-pub const FILES: [&str; 11] = {
+pub const FILES: [&str; 12] = {
     let [a, b, c, d, e] = &family::FILES;
-    [RUN, SERVICE, GROUP, file::DOWN, FINISH, a.name, b.name, c.name, d.name, e.name, family::CHECK]
+    let check = family::CHECK;
+    [RUN, SERVICE, GROUP, file::DOWN, FINISH, file::LOGGER, a.name, b.name, c.name, d.name, e.name, check]
 };
 
 const GROUP: &str = "group.toml";
@@ -50,6 +51,31 @@ pub struct Module {
     pub normally_up: bool,
     /// Who else than svtree's user can write what is executed, if anybody can.
     pub exposed: Option<String>,
+    /// What stands in the place of its logger.
+    pub logger: Logger,
+    /// Whether that is one.
+    pub logged: bool,
+}
+
+/// What stands in the place of a module's logger: the directory `log` in its own.
+#[derive(Debug)]
+pub enum Logger {
+    /// Nothing, or no directory.
+    None,
+    /// A directory without an executable `run`, and when anything of it was changed last.
+    Unfinished(Id, Wall),
+    /// The logger, a module in all but its place.
+    Module(Box<Module>),
+}
+
+impl Logger {
+    fn changed(&self) -> Wall {
+        match self {
+            Logger::None => Wall::default(),
+            Logger::Unfinished(_, changed) => *changed,
+            Logger::Module(module) => module.changed,
+        }
+    }
 }
 
 /// What an entry of a services directory is.
@@ -118,6 +144,25 @@ pub fn look(path: &Path) -> io::Result<Entry> {
 }
 
 fn look_in(at: BorrowedFd<'_>, path: &Path) -> io::Result<Entry> {
+    look_into(at, path, false)
+}
+
+/// What stands in the place of a logger. A link in its place is no more than that: it comes with its module.
+fn logger(service: BorrowedFd<'_>) -> io::Result<Logger> {
+    let changed = match statat(service, file::LOGGER, AtFlags::empty()) {
+        Ok(stat) => prints::modified(&stat),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(Logger::None),
+        Err(errno) => return Err(errno.into()),
+    };
+    Ok(match look_into(service, Path::new(file::LOGGER), true)? {
+        Entry::Module(module) if module.prints.run.is_some() => Logger::Module(Box::new(module)),
+        Entry::Module(Module { id, .. }) | Entry::Group { id, .. } => Logger::Unfinished(id, changed),
+        Entry::Incomplete(id, _) | Entry::Rejected(id, _) => Logger::Unfinished(id, changed),
+        Entry::Nothing => Logger::None,
+    })
+}
+
+fn look_into(at: BorrowedFd<'_>, path: &Path, is_logger: bool) -> io::Result<Entry> {
     let directory = match openat(at, path, HOLD, Mode::empty()) {
         Ok(directory) => directory,
         // Gone, no directory, a dangling link, a loop of links.
@@ -153,14 +198,18 @@ fn look_in(at: BorrowedFd<'_>, path: &Path) -> io::Result<Entry> {
     let owned = [(".", Some(&stat)), (RUN, run.as_ref()), (SERVICE, service.as_ref()), (FINISH, finish.as_ref())];
     let exposed = owned.iter().find_map(|(name, stat)| exposed(name, (*stat)?));
     let prints = Prints::read(directory.as_fd());
+    // A logger has none.
+    let logger = if is_logger { Logger::None } else { logger(directory.as_fd())? };
     Ok(Entry::Module(Module {
         id: id(&stat),
         prints,
-        changed: prints.changed().max(prints::modified(&stat)),
+        changed: prints.changed().max(prints::modified(&stat)).max(logger.changed()),
         linked: statat(at, path, AtFlags::SYMLINK_NOFOLLOW)
             .is_ok_and(|entry| FileType::from_raw_mode(entry.st_mode) == FileType::Symlink),
         normally_up: there(file::DOWN)?.is_none(),
         exposed,
+        logged: matches!(logger, Logger::Module(_)),
+        logger,
     }))
 }
 
@@ -290,6 +339,8 @@ pub struct Found {
     pub modules: Vec<(ModuleName, PathBuf, Module)>,
     /// The groups.
     pub groups: Vec<(ModuleName, PathBuf, Id)>,
+    /// Directories of loggers that are none.
+    pub unfinished: Vec<(ModuleName, PathBuf, Id)>,
     /// What is no module yet, or cannot be one, and why.
     pub others: Vec<(ModuleName, PathBuf, Other)>,
     /// What could not be looked at, and why; everything at and below these names stays as it is.
@@ -324,7 +375,7 @@ impl Found {
         match look_in(at, Path::new(path.file_name().unwrap_or_default())) {
             Err(error) => self.unknown.push((name, plain(&error))),
             Ok(Entry::Nothing) => {}
-            Ok(Entry::Module(module)) => self.modules.push((name, path, module)),
+            Ok(Entry::Module(module)) => self.add_module(name, path, module),
             Ok(Entry::Incomplete(id, why)) => {
                 self.others.push((name, path, Other { id, rejected: false, why: why.to_owned() }));
             }
@@ -349,6 +400,20 @@ impl Found {
                 }
             }
         }
+    }
+
+    fn add_module(&mut self, name: ModuleName, path: PathBuf, mut module: Module) {
+        let (logger, below) = (name.logger(), path.join(file::LOGGER));
+        match std::mem::replace(&mut module.logger, Logger::None) {
+            Logger::Module(found) => {
+                // It came as its module did.
+                let found = Module { linked: module.linked, ..*found };
+                self.modules.push((logger, below, found));
+            }
+            Logger::Unfinished(id, _) => self.unfinished.push((logger, below, id)),
+            Logger::None => {}
+        }
+        self.modules.push((name, path, module));
     }
 
     /// Looks at every entry of the services directory; says which directory that was.

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::environment::Variables;
 use super::mark::Mark;
-use super::raw::{self, Launch, Output, Rights, Started, Strings};
+use super::raw::{self, Fifo, Launch, Output, Rights, Started, Strings};
 use super::report;
 use crate::pure::accounts::Ids;
 use crate::pure::config::{Policy, Program};
@@ -25,8 +25,12 @@ pub struct Service<'a> {
     pub directory: BorrowedFd<'a>,
     /// Its directory, absolute.
     pub path: &'a Path,
-    /// Where its output goes.
-    pub output: Output,
+    /// What its program reads.
+    pub input: Option<Fifo<'a>>,
+    /// Where what it says goes.
+    pub output: Output<'a>,
+    /// Where what it complains of goes.
+    pub error: Output<'a>,
     /// Its status directory, held.
     pub home: BorrowedFd<'a>,
     /// Its control group, held.
@@ -49,6 +53,12 @@ impl NotStarted {
     #[must_use]
     pub fn unprepared(what: &str, error: std::io::Error) -> NotStarted {
         NotStarted { what: what.to_owned(), step: "preparing", needs: "", error }
+    }
+
+    /// Whether a FIFO of its streams is not what stands at its name.
+    #[must_use]
+    pub fn is_of_streams(&self) -> bool {
+        [raw::OPENING_INPUT, raw::OPENING_OUTPUT].contains(&self.step)
     }
 
     /// Whether the machine lacks what comes back by itself: processes, memory, descriptors.
@@ -101,6 +111,7 @@ pub fn program(
         mark: Some((service.home, MARK, mark)),
         kept,
         ids: Some(ids),
+        input: service.input,
     };
     launch(service, policy, &words, &of_program)
 }
@@ -139,7 +150,8 @@ pub fn control(service: Service<'_>, policy: &Policy, letter: u8) -> Result<Star
 /// What could not be done; nothing runs then.
 pub fn check(service: Service<'_>, policy: &Policy, words: &[String]) -> Result<Started, NotStarted> {
     let words: Vec<OsString> = words.iter().map(OsString::from).collect();
-    launch(Service { output: Output::Null, ..service }, policy, &words, &OfProgram::default())
+    let service = Service { output: Output::Null, error: Output::Null, ..service };
+    launch(service, policy, &words, &OfProgram::default())
 }
 
 /// What only the program of a module has. Its scripts are those of whoever wrote its directory: they run as svtree itself.
@@ -149,6 +161,7 @@ struct OfProgram<'a> {
     mark: Option<(BorrowedFd<'a>, &'a CStr, Mark)>,
     kept: Option<(BorrowedFd<'a>, i32)>,
     ids: Option<&'a Ids>,
+    input: Option<Fifo<'a>>,
 }
 
 fn launch(
@@ -157,7 +170,7 @@ fn launch(
     words: &[OsString],
     of_program: &OfProgram<'_>,
 ) -> Result<Started, NotStarted> {
-    let OfProgram { subdirectory, mark, kept, ids } = *of_program;
+    let OfProgram { subdirectory, mark, kept, ids, input } = *of_program;
     let first = words.first().map_or(OsStr::new(""), OsString::as_os_str);
     let what = String::from_utf8_lossy(first.as_bytes()).into_owned();
     let not_prepared = |error: std::ffi::NulError| NotStarted {
@@ -190,7 +203,9 @@ fn launch(
         candidates: &candidates,
         arguments: &Strings::new(arguments),
         environment: &Strings::new(environment),
+        input,
         output: service.output,
+        error: service.error,
         umask: policy.umask,
         nice: policy.nice,
         cgroup: service.cgroup,

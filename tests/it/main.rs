@@ -46,6 +46,7 @@ mod identity;
 mod init;
 mod keeper;
 mod letters;
+mod log_run;
 mod log_writer;
 mod panics;
 mod parent;

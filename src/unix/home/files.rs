@@ -158,6 +158,17 @@ fn holder(file: &Stat) -> Option<Pid> {
 /// Opens the FIFO `name` for reading, made anew unless one that can be used stands there. It is opened for writing
 /// too, so that it never says end of file.
 pub(super) fn fifo(at: BorrowedFd<'_>, name: &Path) -> io::Result<OwnedFd> {
+    let own = rustix::process::geteuid().as_raw();
+    fifo_of(at, name, |owner| owner == own)
+}
+
+/// As [`fifo`], for one that root may have given to somebody: what it holds is kept whoever that was.
+pub(super) fn stream(at: BorrowedFd<'_>, name: &Path) -> io::Result<OwnedFd> {
+    let own = rustix::process::geteuid();
+    fifo_of(at, name, |owner| owner == own.as_raw() || own.is_root())
+}
+
+fn fifo_of(at: BorrowedFd<'_>, name: &Path, is_ours: impl Fn(u32) -> bool) -> io::Result<OwnedFd> {
     let mode = Mode::from_raw_mode(0o600);
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     for _ in 0..3 {
@@ -168,10 +179,8 @@ pub(super) fn fifo(at: BorrowedFd<'_>, name: &Path) -> io::Result<OwnedFd> {
             Err(errno) => return Err(errno.into()),
         }
         // What is no FIFO must not even be opened: a device may act on it.
-        let usable = statat(at, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {
-            FileType::from_raw_mode(stat.st_mode) == FileType::Fifo
-                && stat.st_uid == rustix::process::geteuid().as_raw()
-        });
+        let usable = statat(at, name, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo && is_ours(stat.st_uid));
         if usable {
             match openat(at, name, flags, Mode::empty()) {
                 Ok(fifo) => {

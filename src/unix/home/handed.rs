@@ -8,9 +8,9 @@ use std::path::Path;
 use rustix::fs::{Gid, Mode, fstat};
 use serde::{Deserialize, Serialize};
 
-use super::Home;
 use super::view::View;
-use crate::pure::name::ModuleName;
+use super::{Channel, Home};
+use crate::pure::name::{ModuleName, escaped, unescaped};
 use crate::pure::status::LENGTH;
 use crate::unix::raw::Descriptors;
 
@@ -22,9 +22,19 @@ pub struct Numbers {
     svcontrol: RawFd,
     service: RawFd,
     view: Option<ViewNumbers>,
+    /// The FIFO to its logger, or from the module that it is the logger of.
+    #[serde(default)]
+    channel: Option<ChannelNumber>,
     /// What `status` says, so that it is written only when it says something else; as all the following.
     #[serde(default)]
     status: Option<[u8; LENGTH]>,
+}
+
+/// That of a FIFO, and whose output it carries.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct ChannelNumber {
+    module: String,
+    held: RawFd,
 }
 
 /// Those of a `supervise/` directory, and what its files say.
@@ -44,7 +54,14 @@ impl Numbers {
     /// Every one of them.
     pub fn all(&self) -> impl Iterator<Item = RawFd> {
         let view = self.view.iter().flat_map(|view| view.lock.into_iter().chain(view.control));
-        [self.directory, self.lock, self.svcontrol, self.service].into_iter().chain(view)
+        let channel = self.channel.iter().map(|channel| channel.held);
+        [self.directory, self.lock, self.svcontrol, self.service].into_iter().chain(view).chain(channel)
+    }
+
+    /// Whose output its FIFO carries.
+    #[must_use]
+    pub fn carries(&self) -> Option<ModuleName> {
+        ModuleName::new(&unescaped(&self.channel.as_ref()?.module)).ok()
     }
 }
 
@@ -64,6 +81,10 @@ impl Home {
                 pid: view.pid.clone(),
                 status: view.published,
             }),
+            channel: self
+                .channel
+                .as_ref()
+                .map(|channel| ChannelNumber { module: escaped(channel.module().as_bytes()), held: channel.number() }),
             status: self.published,
         }
     }
@@ -72,6 +93,10 @@ impl Home {
     pub fn handed_down(root: &Path, name: &ModuleName, numbers: &Numbers, from: &mut Descriptors) -> Option<Home> {
         let svcontrol = from.take(numbers.svcontrol)?;
         let group = fstat(&svcontrol).ok().filter(|stat| Mode::from_raw_mode(stat.st_mode).contains(Mode::WGRP));
+        let channel = match &numbers.channel {
+            Some(channel) => Some(Channel::of(root, numbers.carries()?, from.take(channel.held)?).ok()?),
+            None => None,
+        };
         Some(Home {
             path: root.join(name.as_os_str()),
             directory: from.take(numbers.directory)?,
@@ -89,6 +114,7 @@ impl Home {
                 }),
                 None => None,
             },
+            channel,
             published: numbers.status,
             published_state: None,
         })

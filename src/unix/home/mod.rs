@@ -3,6 +3,7 @@
 //! The lock, the FIFOs and their links, the records, each replaced in one rename. The only place that knows these
 //! names. Must never decide, and never retry but for the lock.
 
+mod channel;
 mod damage;
 pub(in crate::unix) mod files;
 mod handed;
@@ -16,15 +17,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, fchmod, fstat, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, fchmod, fstat, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
+pub use self::channel::Channel;
 pub use self::damage::{Damage, Homes, Part};
 use self::files::{
     DIRECTORY, LOCK_PATIENCE, delegate, discard, fifo, lock, make_directories, replace, same_fifo, stands,
 };
 pub use self::handed::Numbers;
-pub use self::root::{Root, left, publish_state, remove, unpublish_state};
+pub use self::root::{Root, is_logged, left, publish_state, remove, unpublish_state};
 use self::view::{Beside, View, is_shared_with_another};
 pub use self::word::Word;
 use super::{clock, raw};
@@ -42,6 +44,8 @@ pub mod file {
     pub const CONTROL: &str = "control";
     /// The same FIFO, opened to ask whether anybody listens.
     pub const OK: &str = "ok";
+    /// The FIFO that carries what the program says to its logger.
+    pub const OUTPUT: &str = "output";
     /// 20 bytes.
     pub const STATUS: &str = "status";
     /// Everything.
@@ -60,6 +64,8 @@ pub mod file {
     pub const PID: &str = "pid";
     /// In it: `run`, `down` or `finish`.
     pub const STAT: &str = "stat";
+    /// In a service directory: the directory of its logger, which is the module of that name in it.
+    pub const LOGGER: &str = "log";
     /// In a service directory: not started when svtree starts.
     pub const DOWN: &str = "down";
     /// In the status root: held by svscan, its pid inside.
@@ -94,7 +100,7 @@ impl std::fmt::Display for NotOpened {
 }
 
 /// Every file of a status directory.
-const OWN: [&str; 10] = [
+const OWN: [&str; 11] = [
     file::STATE,
     file::STATUS,
     file::SPAWNED,
@@ -103,6 +109,7 @@ const OWN: [&str; 10] = [
     file::LOG_WF,
     file::CONTROL,
     file::OK,
+    file::OUTPUT,
     file::SVCONTROL,
     file::LOCK,
 ];
@@ -118,6 +125,8 @@ pub struct Home {
     view: Option<View>,
     /// The group that may write the FIFOs; `None`: nobody but their owner.
     delegated: Option<Gid>,
+    /// The FIFO to its logger, or from the module that it is the logger of.
+    channel: Option<Channel>,
     /// What `status` says, and
     published: Option<[u8; LENGTH]>,
     /// a hash of what `state.json` says; `None` while it may say anything.
@@ -167,6 +176,7 @@ impl Home {
             service,
             view,
             delegated: None,
+            channel: None,
             published: None,
             published_state: None,
         };
@@ -229,6 +239,47 @@ impl Home {
         self.directory.as_fd()
     }
 
+    /// The FIFO to its logger, or from the module that it is the logger of, if there is one.
+    #[must_use]
+    pub fn channel(&self) -> Option<&Channel> {
+        self.channel.as_ref()
+    }
+
+    /// The same, to be given to somebody.
+    pub fn channel_mut(&mut self) -> Option<&mut Channel> {
+        self.channel.as_mut()
+    }
+
+    /// Opens the FIFO for what `module` says: this one, or the one that it is the logger of; nothing if it is open.
+    ///
+    /// # Errors
+    /// It cannot be made or opened.
+    pub fn open_channel(&mut self, root: &Path, module: ModuleName) -> Result<(), NotOpened> {
+        if self.channel.is_none() {
+            self.channel = Some(Channel::open(root, module)?);
+        }
+        Ok(())
+    }
+
+    /// Lets go of the writing end of its FIFO: whoever reads it is told when its last writer is gone.
+    pub fn close_channel(&mut self) {
+        self.channel.take_if(|channel| channel.only_read().is_err());
+    }
+
+    /// Lets go of its FIFO, and removes it.
+    pub fn remove_channel(&mut self) {
+        if self.channel.take().is_some() {
+            // What cannot be removed is removed with the rest.
+            let _ = unlinkat(&self.directory, file::OUTPUT, AtFlags::empty());
+        }
+    }
+
+    /// Whether a file or directory of this name is in it.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    }
+
     /// Replaces the records: `status` first, then the view, then `state.json`.
     ///
     /// # Errors
@@ -279,7 +330,8 @@ impl Home {
             Some(view) => view.heal(self.service.as_fd(), beside),
             None => Ok(false),
         };
-        let healed = home? | view?;
+        let channel = self.channel.as_mut().map_or(Ok(false), |channel| channel.heal(root));
+        let healed = home? | view? | channel?;
         if healed {
             // One that was made anew is its owner's alone.
             let _ = self.controls().try_for_each(|fifo| delegate(fifo, self.delegated));
@@ -342,6 +394,8 @@ impl Home {
     pub fn remove(mut self, root: &Path, name: &ModuleName) {
         // Whoever sees the status directory gone finds no reader in the service directory either.
         self.view = None;
+        // A logger's is that of another module.
+        self.channel = None;
         for own in OWN {
             // What is not there need not be removed; what cannot be is found by the parent.
             let _ = unlinkat(&self.directory, own, AtFlags::empty());

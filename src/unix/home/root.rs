@@ -138,6 +138,12 @@ pub fn unpublish_state(root: &Path, name: &ModuleName) {
     remove_empty(root, Some(name.clone()));
 }
 
+/// Whether a module has, or had until svtree died, a FIFO to a logger.
+#[must_use]
+pub fn is_logged(root: &Path, name: &ModuleName) -> bool {
+    fs::symlink_metadata(root.join(name.as_os_str()).join(file::OUTPUT)).is_ok_and(|file| file.file_type().is_fifo())
+}
+
 /// Removes a status directory, but for directories of other modules in it, and the directories of groups above it
 /// that are empty then.
 ///

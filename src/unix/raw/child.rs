@@ -7,8 +7,9 @@ use std::ffi::{c_int, c_void};
 use std::os::fd::AsRawFd;
 use std::ptr;
 
-use super::clone::{Launch, Output};
+use super::clone::Launch;
 use super::process::{Original, schedule, set_default};
+use super::streams::direct_all;
 
 /// What parent and child share; the parent reads it once the child has executed or ended.
 pub(super) struct Job<'a> {
@@ -141,12 +142,7 @@ unsafe fn stand_in(job: &mut Job<'_>) -> bool {
         {
             return false;
         }
-        job.progress.at("opening /dev/null", "");
-        let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
-        let has_streams = null >= 0
-            && libc::dup2(null, 0) >= 0
-            && (launch.output == Output::Inherit || (libc::dup2(null, 1) >= 0 && libc::dup2(null, 2) >= 0));
-        if !has_streams {
+        if !direct_all(launch, &mut job.progress) {
             return false;
         }
         job.progress.at("handing it its descriptor", "");

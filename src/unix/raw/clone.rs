@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use super::child::{Job, Progress, child};
 use super::process::{ORIGINAL, prepare_process, schedule};
 use super::rights::Rights;
+use super::streams::{Fifo, Output};
 use crate::pure::exit::Pid;
 use crate::unix::clock;
 use crate::unix::mark::Mark;
@@ -33,15 +34,6 @@ impl Strings {
     }
 }
 
-/// Where the program's standard output and error go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Where svtree's own go.
-    Inherit,
-    /// `/dev/null`.
-    Null,
-}
-
 /// Everything that a child needs, made before the clone.
 #[derive(Debug)]
 pub struct Launch<'a> {
@@ -55,8 +47,12 @@ pub struct Launch<'a> {
     pub arguments: &'a Strings,
     /// `environ`.
     pub environment: &'a Strings,
-    /// Standard output and error.
-    pub output: Output,
+    /// Standard input: a FIFO, opened to read, so that it ends with its last writer; `None`: `/dev/null`.
+    pub input: Option<Fifo<'a>>,
+    /// Standard output.
+    pub output: Output<'a>,
+    /// Standard error; the same open file where it goes to the same FIFO.
+    pub error: Output<'a>,
     /// Its file mode creation mask; `None`: ours.
     pub umask: Option<u32>,
     /// Its priority; `None`: ours.
@@ -99,9 +95,10 @@ pub struct Failure {
 
 /// Starts a program: a clone that shares memory and blocks this thread until the child has executed.
 ///
-/// The child has a session of its own, `/dev/null` as standard input, default dispositions, an empty signal mask, and
-/// no descriptor but 0, 1, 2 and what it is to keep. While it prepares itself it shares the table of descriptors, so that nothing of it is
-/// copied, and leaves it by `close_range`, which copies only what is below 3, or up to what it keeps.
+/// The child has a session of its own, `/dev/null` as standard input unless it reads a FIFO, default dispositions, an
+/// empty signal mask, and no descriptor but 0, 1, 2 and what it is to keep. While it prepares itself it shares the table
+/// of descriptors, so that nothing of it is copied, and leaves it by `close_range`, which copies only what is below 3, or
+/// up to what it keeps.
 ///
 /// # Errors
 /// The step that failed; nothing runs then.
@@ -194,7 +191,9 @@ pub fn can_be_born_in(cgroup: BorrowedFd<'_>) -> bool {
         candidates: &[],
         arguments: &nothing,
         environment: &nothing,
+        input: None,
         output: Output::Null,
+        error: Output::Null,
         umask: None,
         nice: None,
         cgroup: Some(cgroup),
@@ -393,7 +392,9 @@ mod tests {
             candidates: &owned(candidates),
             arguments: &strings(arguments),
             environment: &strings(&[]),
+            input: None,
             output: Output::Null,
+            error: Output::Null,
             umask: None,
             nice: None,
             cgroup: None,
