@@ -90,10 +90,15 @@ impl Check {
         match scan::mistakes(path, module, Policy::default()) {
             Err(mistakes) => mistakes.iter().for_each(|mistake| self.mistake(path, mistake)),
             Ok(policy) => {
-                if let Some(directory) = &policy.directory
+                // What is in a root of its own cannot be told from outside: a link in it means something else there.
+                let (key, directory) = match &policy.sandbox.root {
+                    Some(root) => ("root", Some(root)),
+                    None => ("directory", policy.directory.as_ref()),
+                };
+                if let Some(directory) = directory
                     && !path.join(directory).is_dir()
                 {
-                    self.mistake(path, &format!("directory: {directory}: there is no such directory"));
+                    self.mistake(path, &format!("{key}: {directory}: there is no such directory"));
                 }
                 if let Some(asked) = Asked::by(&policy) {
                     let Answer { ids, control_group } = asked.answer_here();
@@ -111,7 +116,8 @@ impl Check {
                             Program::Run => &vec!["./run".to_owned()],
                             Program::Argv(words) => words,
                         };
-                        for (what, words) in [("", own)].into_iter().chain(check) {
+                        let own = policy.sandbox.root.is_none().then_some(("", own));
+                        for (what, words) in own.into_iter().chain(check) {
                             if let Err(why) = program(path, words, &variables) {
                                 self.mistake(path, &format!("{what}{why}"));
                             }

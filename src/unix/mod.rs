@@ -5,6 +5,7 @@ pub mod adopt;
 pub mod cgroup;
 pub mod client;
 pub mod clock;
+pub mod confine;
 pub mod environment;
 pub mod executable;
 pub mod handover;

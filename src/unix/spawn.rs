@@ -9,8 +9,8 @@ use std::path::Path;
 
 use super::environment::Variables;
 use super::mark::Mark;
-use super::raw::{self, Fifo, Launch, Output, Rights, Started, Strings};
-use super::report;
+use super::raw::{self, Confinement, Fifo, Launch, Output, Started, Strings};
+use super::{confine, report};
 use crate::pure::accounts::Ids;
 use crate::pure::config::{Policy, Program};
 use crate::pure::exit::How;
@@ -78,9 +78,11 @@ impl fmt::Display for NotStarted {
             Some(libc::ENOENT) if self.step == "executing" => "not found, or the interpreter of its first line is not",
             Some(libc::ENOEXEC) => "no program and no script with a #! line",
             Some(libc::E2BIG) => "arguments and environment are too big",
-            Some(libc::EPERM) if !self.needs.is_empty() => {
+            Some(libc::EPERM | libc::EACCES) if !self.needs.is_empty() => {
                 let why = report::plain(&self.error);
-                return write!(f, "{} {}: {why}; it takes root, or {}", self.step, self.what, self.needs);
+                // Root in a container may lack it.
+                let root = if rustix::process::geteuid().is_root() { "" } else { "root, or " };
+                return write!(f, "{} {}: {why}; it takes {root}{}", self.step, self.what, self.needs);
             }
             _ => return write!(f, "{} {}: {}", self.step, self.what, report::plain(&self.error)),
         };
@@ -114,17 +116,6 @@ pub fn program(
         input: service.input,
     };
     launch(service, policy, &words, &of_program)
-}
-
-/// The rights that a program is to have, without those that svtree has as well: what is not changed takes no privilege.
-fn rights(ids: &Ids, policy: &Policy) -> Rights {
-    let mut rights = Rights { uid: ids.uid, gid: ids.gid, groups: ids.groups.clone(), ..Rights::default() };
-    let own = rustix::process::geteuid();
-    let is_self = ids.uid == Some(own.as_raw()) && ids.gid == Some(rustix::process::getegid().as_raw());
-    if is_self && !own.is_root() && policy.identity.groups.is_none() {
-        rights = Rights::default();
-    }
-    rights
 }
 
 /// Starts `finish` in the service directory.
@@ -186,11 +177,15 @@ fn launch(
         needs: "",
         error: not_read.error,
     })?;
-    let rights = ids.map(|ids| {
+    let mut confinement = Confinement::default();
+    if let Some(ids) = ids {
         variables.belong_to(ids);
-        rights(ids, policy)
-    });
-    let candidates = candidates(first, service.path, &variables, subdirectory.is_some())
+        confinement = confine::confinement(ids, policy, service.path).map_err(not_prepared)?;
+    }
+    // In a root of its own the service directory is not there.
+    let own_root = confinement.mounts.root.is_some();
+    let base = if own_root { Path::new("/") } else { service.path };
+    let candidates = candidates(first, base, &variables, subdirectory.is_some())
         .iter()
         .map(|path| string(path))
         .collect::<Result<Vec<_>, _>>()?;
@@ -210,7 +205,7 @@ fn launch(
         nice: policy.nice,
         cgroup: service.cgroup,
         born_there: service.born_there,
-        rights: &rights.unwrap_or_default(),
+        confinement: &confinement,
         mark,
         kept,
     })

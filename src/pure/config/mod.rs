@@ -3,8 +3,10 @@
 //! One table of keys: what is not in it is unknown. Must never read a file.
 
 mod identity;
+mod limits;
 mod policy;
 mod ready;
+mod sandbox;
 
 use std::fmt;
 use std::time::Duration;
@@ -13,10 +15,12 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 pub use self::identity::{Account, Identity};
+pub use self::limits::{Limits, Resource};
 pub use self::policy::{
     Awaits, FinishTimeout, Forking, Limit, Policy, Program, Ready, ReadyBy, Restart, Rules, Scope, Stop, When,
 };
 pub use self::ready::parse_descriptor;
+pub use self::sandbox::{Sandbox, UNDOING};
 use super::exit::Signal;
 
 /// One mistake in a file, with the place where it stands.
@@ -52,7 +56,10 @@ pub fn service(text: &str) -> Result<Policy, Vec<Mistake>> {
 /// As [`service`].
 pub fn service_over(text: &str, policy: &mut Policy) -> Result<(), Vec<Mistake>> {
     let files = ready::lay_aside(policy);
-    let result = read(text, SERVICE, policy, |table, policy, wrong| ready::whole(table, policy, &files, wrong));
+    let result = read(text, SERVICE, policy, |table, policy, wrong| {
+        ready::whole(table, policy, &files, wrong);
+        sandbox::whole(table, policy, wrong);
+    });
     ready::take_up(policy, files);
     result
 }
@@ -73,7 +80,7 @@ struct Key {
 }
 
 /// Every key of a `service.toml`, by what it is about.
-const SERVICE: &[&[Key]] = &[KEYS, identity::KEYS];
+const SERVICE: &[&[Key]] = &[KEYS, identity::KEYS, limits::KEYS, sandbox::KEYS];
 
 /// The names of every key of a `service.toml`, such as `command` and `restart.delay`.
 pub fn keys() -> impl Iterator<Item = String> {
@@ -423,6 +430,8 @@ mod tests {
                 nice: Some(-5),
                 identity: Identity::default(),
                 control_group: None,
+                limits: Limits::default(),
+                sandbox: Sandbox::default(),
                 forking: Forking::Ignore,
                 exits_kept: 20,
                 restart: Restart {

@@ -7,6 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::identity::{Account, Identity};
+use super::limits::Limits;
+use super::sandbox::Sandbox;
 use crate::pure::exit::Signal;
 
 /// What a module asks for, complete: every key has its value or its default.
@@ -31,6 +33,10 @@ pub struct Policy {
     pub identity: Identity,
     /// Who may write `svcontrol` beside its owner.
     pub control_group: Option<Account>,
+    /// How much of the machine it may take.
+    pub limits: Limits,
+    /// What it is kept from.
+    pub sandbox: Sandbox,
     /// Whether a program that puts itself in the background is followed there.
     pub forking: Forking,
     /// How many exits are remembered.
@@ -55,6 +61,8 @@ impl Default for Policy {
             nice: None,
             identity: Identity::default(),
             control_group: None,
+            limits: Limits::default(),
+            sandbox: Sandbox::default(),
             forking: Forking::Follow,
             exits_kept: 20,
             restart: Restart::default(),
@@ -108,6 +116,8 @@ impl Policy {
             nice,
             identity,
             control_group,
+            limits,
+            sandbox,
             forking,
             exits_kept: _,
             restart: _,
@@ -123,6 +133,8 @@ impl Policy {
             && *nice == other.nice
             && *identity == other.identity
             && *control_group == other.control_group
+            && *limits == other.limits
+            && *sandbox == other.sandbox
             && *forking == other.forking
             && *ready == other.ready
     }

@@ -73,7 +73,7 @@ pub(super) fn whole(table: &DeTable<'_>, policy: &Policy, files: &Ready, wrong: 
 }
 
 /// Where the value of a key stands.
-fn place(table: &DeTable<'_>, inside: &str, name: &str) -> usize {
+pub(super) fn place(table: &DeTable<'_>, inside: &str, name: &str) -> usize {
     let found = table.iter().find(|(key, _)| key.get_ref() == inside).and_then(|(_, value)| match value.get_ref() {
         DeValue::Table(inner) => inner.iter().find(|(key, _)| key.get_ref() == name),
         _ => None,

@@ -70,7 +70,8 @@ unsafe fn prepare(job: &mut Job<'_>) {
         let prepared = begin_session(job)
             && stand_in(job)
             && limit(job)
-            && launch.rights.take(job.original.last_capability, &mut job.progress)
+            && launch.confinement.mounts.take(&mut job.progress)
+            && launch.confinement.rights.take(job.original.last_capability, &mut job.progress)
             && enter_subdirectory(job);
         if !prepared {
             return;
@@ -155,7 +156,8 @@ unsafe fn limit(job: &mut Job<'_>) -> bool {
     // SAFETY: structures that are alive, and numbers.
     unsafe {
         job.progress.at("setting its limits", "");
-        if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const job.original.open_files) < 0 {
+        let limits = &job.launch.confinement.limits;
+        if !limits.limit_open_files() && libc::setrlimit(libc::RLIMIT_NOFILE, &raw const job.original.open_files) < 0 {
             // Somebody lowered our hard limit meanwhile: the program gets what is left of it.
             let mut now: libc::rlimit = std::mem::zeroed();
             libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut now);
@@ -169,8 +171,12 @@ unsafe fn limit(job: &mut Job<'_>) -> bool {
             }
         }
         job.progress.at("setting its priority", "CAP_SYS_NICE");
-        let Some(nice) = job.launch.nice else { return true };
-        libc::syscall(libc::SYS_setpriority, libc::PRIO_PROCESS, 0, nice) >= 0
+        if let Some(nice) = job.launch.nice
+            && libc::syscall(libc::SYS_setpriority, libc::PRIO_PROCESS, 0, nice) < 0
+        {
+            return false;
+        }
+        limits.take(&mut job.progress)
     }
 }
 

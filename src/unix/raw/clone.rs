@@ -10,6 +10,8 @@ use std::ptr;
 use std::sync::{Mutex, PoisonError};
 
 use super::child::{Job, Progress, child};
+use super::limits::Limits;
+use super::mounts::Mounts;
 use super::process::{ORIGINAL, prepare_process, schedule};
 use super::rights::Rights;
 use super::streams::{Fifo, Output};
@@ -61,12 +63,23 @@ pub struct Launch<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
     /// Whether it can be born there; else it moves there.
     pub born_there: bool,
-    /// Whose rights it takes on.
-    pub rights: &'a Rights,
+    /// What it is confined by.
+    pub confinement: &'a Confinement,
     /// Where the child leaves its mark.
     pub mark: Option<(BorrowedFd<'a>, &'a CStr, Mark)>,
     /// A descriptor that it keeps, and its number there.
     pub kept: Option<(BorrowedFd<'a>, c_int)>,
+}
+
+/// What a program is confined by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Confinement {
+    /// Whose rights it has.
+    pub rights: Rights,
+    /// What it may take.
+    pub limits: Limits,
+    /// What it sees of the file system.
+    pub mounts: Mounts,
 }
 
 /// A program that runs.
@@ -198,7 +211,7 @@ pub fn can_be_born_in(cgroup: BorrowedFd<'_>) -> bool {
         nice: None,
         cgroup: Some(cgroup),
         born_there: true,
-        rights: &Rights::default(),
+        confinement: &Confinement::default(),
         mark: None,
         kept: None,
     };
@@ -399,7 +412,7 @@ mod tests {
             nice: None,
             cgroup: None,
             born_there: false,
-            rights: &Rights::default(),
+            confinement: &Confinement::default(),
             mark: None,
             kept: None,
         })

@@ -23,6 +23,8 @@ pub struct Rights {
     pub groups: Option<Vec<u32>>,
     /// Its capabilities, a bit for each: these and no other one, now and whatever it executes.
     pub capabilities: Option<u64>,
+    /// Of those that svtree has, it has not these; only without `capabilities`.
+    pub forgone: u64,
     /// Whether what it executes can give it none.
     pub no_new_privileges: bool,
 }
@@ -39,7 +41,10 @@ impl Rights {
 
     /// The capabilities that anything it executes can have at most.
     unsafe fn bound(&self, last: c_ulong, progress: &mut Progress) -> bool {
-        let Some(kept) = self.capabilities else { return true };
+        let kept = self.capabilities.unwrap_or(!self.forgone);
+        if kept == u64::MAX {
+            return true;
+        }
         progress.at("bounding its capabilities", "CAP_SETPCAP");
         for capability in (0..=last).filter(|capability| kept & (1 << capability) == 0) {
             // SAFETY: an option that takes numbers.
@@ -49,7 +54,7 @@ impl Rights {
         }
         // Else the change of user would take those that it is to keep; an exec sets that back.
         // SAFETY: as above.
-        kept == 0 || unsafe { set(libc::PR_SET_KEEPCAPS, 1, 0) }
+        self.capabilities.is_none_or(|kept| kept == 0) || unsafe { set(libc::PR_SET_KEEPCAPS, 1, 0) }
     }
 
     /// Other groups first: once it is another user it may not change them any more.
@@ -87,13 +92,12 @@ impl Rights {
         let kept = self.capabilities.or_else(|| self.uid.filter(|uid| *uid != 0).map(|_| 0));
         if let Some(kept) = kept {
             progress.at("setting its capabilities", "them itself");
-            let header = CapabilityHeader { version: CAPABILITY_VERSION, pid: 0 };
-            let [low, high] = [kept & u64::from(u32::MAX), kept >> 32].map(|half| u32::try_from(half).unwrap_or(0));
             let half = |bits: u32| CapabilityData { effective: bits, permitted: bits, inheritable: bits };
-            let data = [half(low), half(high)];
+            let data = halves(kept).map(half);
+            let mut header = HEADER;
             // SAFETY: the kernel reads a header and, for this version, two structures; the option takes numbers.
             unsafe {
-                if libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) < 0 {
+                if libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) < 0 {
                     return false;
                 }
                 let raise = c_ulong::from(libc::PR_CAP_AMBIENT_RAISE.cast_unsigned());
@@ -104,10 +108,40 @@ impl Rights {
                 }
             }
         }
+        if kept.is_none() && self.forgone != 0 {
+            progress.at("giving up capabilities of", "");
+            // SAFETY: as the function says.
+            if !unsafe { give_up(self.forgone) } {
+                return false;
+            }
+        }
         progress.at("forbidding it new privileges", "");
         // SAFETY: an option that takes numbers.
         !self.no_new_privileges || unsafe { set(libc::PR_SET_NO_NEW_PRIVS, 1, 0) }
     }
+}
+
+/// Keeps of its capabilities only what is not in `bits`; of the bounding set that is done before.
+unsafe fn give_up(bits: u64) -> bool {
+    let mut header = HEADER;
+    let mut data = halves(0).map(|_| CapabilityData { effective: 0, permitted: 0, inheritable: 0 });
+    // SAFETY: the kernel reads a header, and for this version writes and reads two structures.
+    unsafe {
+        if libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) < 0 {
+            return false;
+        }
+        for (data, bits) in data.iter_mut().zip(halves(bits)) {
+            data.effective &= !bits;
+            data.permitted &= !bits;
+            data.inheritable &= !bits;
+        }
+        libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) == 0
+    }
+}
+
+/// As the kernel takes them: 32 and 32.
+fn halves(bits: u64) -> [u32; 2] {
+    [bits & u64::from(u32::MAX), bits >> 32].map(|half| u32::try_from(half).unwrap_or(0))
 }
 
 /// Of `linux/capability.h`.
@@ -125,8 +159,8 @@ struct CapabilityData {
     inheritable: u32,
 }
 
-/// The third version, of 64 capabilities.
-const CAPABILITY_VERSION: u32 = 0x2008_0522;
+/// The third version, of 64 capabilities; of the process that asks.
+const HEADER: CapabilityHeader = CapabilityHeader { version: 0x2008_0522, pid: 0 };
 
 /// The last capability that this kernel knows.
 pub(super) fn last_capability() -> c_ulong {
