@@ -36,7 +36,7 @@ use crate::unix::inbox::Mailbox;
 use crate::unix::report::{self, Repeated, plain};
 use crate::unix::signals::{self, Told};
 use crate::unix::watch::Watch;
-use crate::unix::{clock, raw, scan, ward};
+use crate::unix::{clock, raw, remains, scan, ward};
 
 /// What `svtree run` was asked to do.
 #[derive(Clone, Debug)]
@@ -96,6 +96,8 @@ pub fn run(options: Options) -> Result<u8, String> {
             format!("reading {}: {}; make it, or name another", options.services.display(), plain(&error))
         })?;
     }
+    // Opened once, so that the first restart does not wait for it.
+    let _ = remains::may_exist();
     report::start(&options.program).map_err(|error| format!("starting a thread: {}", plain(&error)))?;
     if let Some(exposed) = scan::exposed_directory(&services) {
         if options.strict && inheritance.is_none() {

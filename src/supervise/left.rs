@@ -45,6 +45,7 @@ impl Supervise {
         let session = told.or(self.session.filter(|_| is_program)).unwrap_or(ended);
         self.leader = Some(ended);
         self.session = Some(session).filter(|session| *session != ended);
+        self.met.clear();
         let mut seen = Left::default();
         // Only one that has ended between two looks is looked for again.
         for _ in 0..3 {
@@ -52,11 +53,9 @@ impl Supervise {
                 // Something may be there.
                 return Left { session: true, any: true, heir: None };
             };
-            let left = Left {
-                session: members.iter().any(|member| member.is_in(session)),
-                any: !members.is_empty(),
-                heir: None,
-            };
+            let inside = members.iter().filter(|member| member.is_in(session));
+            self.met = inside.map(|member| (member.pid, member.stat.started)).collect();
+            let left = Left { session: !self.met.is_empty(), any: !members.is_empty(), heir: None };
             // What an earlier program left is not this one's.
             let mut heirs = members;
             heirs.retain(|member| may_follow && adopt::between(member.stat.started)[1] >= self.between[0]);
@@ -170,7 +169,7 @@ impl Supervise {
             for remaining in now.iter().filter(new) {
                 let name = printable(remaining.stat.command.as_bytes());
                 let text = format!("killed what was left: pid {} ({name})", remaining.pid);
-                self.home.log(Level::Warning, &text);
+                self.lines.push((Level::Warning, text));
             }
             self.kill_group(sweep);
         }
@@ -223,7 +222,9 @@ impl Supervise {
             members = look()?;
         }
         if let Some(session) = session.filter(|_| !whole) {
-            members.retain(|member| member.is_in(session));
+            // One that was in it, and has made one of its own since, has not escaped.
+            let met = |member: &Remaining| self.met.contains(&(member.pid, member.stat.started));
+            members.retain(|member| member.is_in(session) || met(member));
         }
         Ok(members)
     }

@@ -41,7 +41,7 @@ impl Supervise {
             }
         }
         if !unknown.is_empty() {
-            self.home.log(Level::Warning, &format!("unknown letters were skipped: {}", printable(&unknown)));
+            self.lines.push((Level::Warning, format!("unknown letters were skipped: {}", printable(&unknown))));
         }
     }
 

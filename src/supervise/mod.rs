@@ -243,6 +243,8 @@ struct Supervise {
     /// Its control group, and whether its program was started in it.
     cgroup: Option<Cgroup>,
     grouped: bool,
+    /// Held where there are few modules, for the next start.
+    group_held: Option<OwnedFd>,
     /// The program was a predecessor's: what it leaves need not come to us.
     inherited: bool,
     /// What may be the program from now on.
@@ -251,6 +253,8 @@ struct Supervise {
     unknown: Option<Unknown>,
     sweep: Option<Sweep>,
     remains: Vec<Remaining>,
+    /// Those that were in the session of the program when it had ended, and when each was started.
+    met: Vec<(Pid, u64)>,
     /// Those of `control/` that run.
     scripts: Vec<scripts::Script>,
     /// What is awaited of the program that runs, where anything is.
@@ -300,11 +304,13 @@ impl Supervise {
             executable: None,
             cgroup: None,
             grouped: false,
+            group_held: None,
             inherited: false,
             candidate: None,
             unknown: None,
             sweep: None,
             remains: Vec::new(),
+            met: Vec::new(),
             scripts: Vec::new(),
             care: None,
             checks: Vec::new(),
@@ -374,14 +380,17 @@ impl Supervise {
     }
 
     /// What can wait is done once nothing has come for a moment: lines for the log, so that no restart waits for them,
-    /// and giving back the stack, which must be faulted in again.
+    /// and giving back the stack, which must be faulted in again; where there are few threads it costs too little for that.
     #[inline(never)]
     fn rest(&mut self) {
         if self.unpublished {
             self.feed(Event::Heal);
         }
         self.write_lines();
-        raw::trim_stack();
+        if !raw::are_few() {
+            self.group_held = None;
+            raw::trim_stack();
+        }
     }
 
     /// Waits until something is to be done, and does it.
@@ -546,8 +555,8 @@ impl Supervise {
 
     /// Writes what there is to say in `supervise.log`.
     fn write_lines(&mut self) {
-        for (level, text) in std::mem::take(&mut self.lines) {
-            self.home.log(level, &text);
+        if !self.lines.is_empty() {
+            self.home.log(&std::mem::take(&mut self.lines));
         }
     }
 

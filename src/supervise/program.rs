@@ -34,6 +34,12 @@ pub(super) struct Unknown {
     looks: u32,
 }
 
+/// Whether a descriptor more for each of a few modules does not count.
+fn has_room() -> bool {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit.is_none_or(|limit| limit >= 1024)
+}
+
 impl Supervise {
     pub(super) fn signal(&mut self, pid: Pid, signal: Signal) {
         // A program that replaces itself when it is told to does so from now on.
@@ -77,9 +83,12 @@ impl Supervise {
     pub(super) fn group(&mut self) -> Option<OwnedFd> {
         let groups = self.task.cgroups.clone()?;
         let usable = |group: &&Cgroup| group.is_fresh() && groups.has(group);
-        if let Some(held) = self.cgroup.as_ref().filter(usable).and_then(|group| group.open().ok()) {
+        if let Some(group) = self.cgroup.as_ref().filter(usable)
+            && let Some(held) = self.group_held.take().or_else(|| group.open().ok())
+        {
             return Some(held);
         }
+        self.group_held = None;
         // What a predecessor's program left is found there until something is started in another one.
         let group = groups.module(self.directory()).ok()?;
         let held = group.open().ok()?;
@@ -120,6 +129,8 @@ impl Supervise {
                 self.executable = None;
                 self.inherited = false;
                 self.grouped = started.grouped;
+                // To open it again takes longer than anything else before the clone.
+                self.group_held = cgroup.filter(|_| started.grouped && raw::are_few() && has_room());
                 self.not_started = None;
                 self.lines.push((Level::Notice, format!("started pid {}", started.pid)));
                 let loaded = Arc::clone(&self.task.loaded);
@@ -197,14 +208,14 @@ impl Supervise {
     }
 
     /// Without a pidfd a thread of its own waits for the exit, without reaping, and sends mail.
-    pub(super) fn wait_elsewhere(&self, pid: Pid) {
+    pub(super) fn wait_elsewhere(&mut self, pid: Pid) {
         let mailbox = self.task.mailbox.clone();
         let waiter = Builder::new().name(format!("wait {pid}")).stack_size(64 * 1024).spawn(move || {
             pidfd::wait(pid);
             mailbox.send(Mail::Look);
         });
         if let Err(error) = waiter {
-            self.home.log(Level::Warning, &format!("waiting for pid {pid}: {}", report::plain(&error)));
+            self.lines.push((Level::Warning, format!("waiting for pid {pid}: {}", report::plain(&error))));
         }
     }
 

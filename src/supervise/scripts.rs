@@ -150,12 +150,12 @@ impl Supervise {
             }
             let cgroup = self.group();
             let policy = &self.task.loaded.policy;
+            let limit = policy.stop.timeout.map_or(LONGEST, |timeout| timeout.min(LONGEST));
             match spawn::control(self.service(cgroup.as_ref()), policy, letter) {
                 Ok(started) => {
                     if started.pidfd.is_none() {
                         self.wait_elsewhere(started.pid);
                     }
-                    let limit = policy.stop.timeout.map_or(LONGEST, |timeout| timeout.min(LONGEST));
                     let kill_at = Some(clock::moment().plus(limit));
                     let child = Child::new(started.pid, started.pidfd);
                     self.scripts.push(Script { child, letter, question, kill_at, again: None });

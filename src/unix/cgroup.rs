@@ -54,9 +54,12 @@ impl Cgroups {
     pub fn module(&self, directory: [u64; 2]) -> io::Result<Cgroup> {
         let path = format!("{}/{}", self.own, number(directory));
         let directory = below(&self.mount, &path);
-        // A new one, if nothing is in it: one that everything was killed in kills what is born in it.
-        remove(&directory);
-        let fresh = fs::create_dir(&directory).is_ok();
+        let mut fresh = fs::create_dir(&directory).is_ok();
+        if !fresh {
+            // A new one, if nothing is in it: one that everything was killed in kills what is born in it.
+            remove(&directory);
+            fresh = fs::create_dir(&directory).is_ok();
+        }
         if !fresh {
             make(&directory)?;
         }
@@ -95,6 +98,13 @@ impl Cgroups {
     pub fn close(&self) {
         remove(&below(&self.mount, &self.own));
     }
+}
+
+/// The path of the module's group beside one that was recorded, perhaps of another service directory.
+#[must_use]
+pub fn beside(recorded: &str, directory: [u64; 2]) -> Option<String> {
+    let (tree, _) = recorded.rsplit_once('/')?;
+    Some(format!("{tree}/{}", number(directory)))
 }
 
 /// Names may hold what no group's name can.

@@ -409,17 +409,22 @@ impl Home {
     }
 
     /// Appends a line to `supervise.log`, and to `supervise.log.wf` if it is a warning or worse.
-    pub fn log(&self, level: Level, text: &str) {
+    pub fn log(&self, lines: &[(Level, String)]) {
         let now = jiff::Timestamp::new(clock::wall().seconds, 0).unwrap_or_default();
-        let local = now.to_zoned(jiff::tz::TimeZone::system());
-        let line = format!("[{}] {} {text}\n", level.name(), local.strftime("%Y-%m-%d %H:%M:%S"));
-        let mut files = vec![file::LOG];
-        if level != Level::Notice {
-            files.push(file::LOG_WF);
+        let local = now.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string();
+        let (mut all, mut warnings) = (String::new(), String::new());
+        for (level, text) in lines {
+            let line = format!("[{}] {local} {text}\n", level.name());
+            all += &line;
+            if *level != Level::Notice {
+                warnings += &line;
+            }
         }
-        for name in files {
-            // A log that cannot be written has nowhere to say so; the records tell what is true.
-            let _ = self.append(name, line.as_bytes());
+        for (name, text) in [(file::LOG, all), (file::LOG_WF, warnings)] {
+            if !text.is_empty() {
+                // A log that cannot be written has nowhere to say so; the records tell what is true.
+                let _ = self.append(name, text.as_bytes());
+            }
         }
     }
 

@@ -15,6 +15,8 @@ use super::streams::direct_all;
 pub(super) struct Job<'a> {
     pub(super) launch: &'a Launch<'a>,
     pub(super) original: &'a Original,
+    /// The thread that is to give way once it is woken, as far as it has to be told to; else 0.
+    pub(super) parent: libc::pid_t,
     pub(super) progress: Progress,
     pub(super) errno: c_int,
     pub(super) before: u64,
@@ -63,8 +65,10 @@ unsafe fn prepare(job: &mut Job<'_>) {
     // SAFETY: as each of these functions says; the launch and all that it points to are alive, and this is the child.
     unsafe {
         leave_mark(job);
-        if let Some(policy) = job.original.policy {
-            schedule(policy);
+        if job.parent != 0 {
+            // The moment this one leaves our memory, in the midst of its exec, the kernel wakes the thread that waits for
+            // it, and would let it take this processor to write its records, while the program stands still.
+            schedule(job.parent, libc::SCHED_BATCH);
         }
         join_group(job);
         let prepared = begin_session(job)

@@ -123,6 +123,8 @@ pub fn start(launch: &Launch<'_>) -> Result<Started, Failure> {
     let mut job = Job {
         launch,
         original,
+        // SAFETY: a call without arguments that cannot fail.
+        parent: if original.policy.is_some() { unsafe { libc::gettid() } } else { 0 },
         progress: Progress::default(),
         errno: 0,
         before: clock::boottime(),
@@ -133,11 +135,6 @@ pub fn start(launch: &Launch<'_>) -> Result<Started, Failure> {
     let mut flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
     if original.close_range {
         flags |= libc::CLONE_FILES;
-    }
-    // The moment the child leaves our memory, in the midst of its exec, the kernel wakes this thread, and would let it
-    // take the child's processor to write its records, while the program stands still.
-    if original.policy.is_some() {
-        schedule(libc::SCHED_BATCH);
     }
     let mut number: RawFd = -1;
     let mut pid = match launch.cgroup.filter(|_| launch.born_there) {
@@ -155,7 +152,7 @@ pub fn start(launch: &Launch<'_>) -> Result<Started, Failure> {
     }
     let error = io::Error::last_os_error();
     if let Some(policy) = original.policy {
-        schedule(policy);
+        schedule(0, policy);
     }
     if pid < 0 {
         stack.give_back();
@@ -216,7 +213,7 @@ pub fn can_be_born_in(cgroup: BorrowedFd<'_>) -> bool {
         kept: None,
     };
     let progress = Progress::default();
-    let mut job = Job { launch: &launch, original, progress, errno: 0, before: 0, after: 0, grouped: false };
+    let mut job = Job { launch: &launch, original, parent: 0, progress, errno: 0, before: 0, after: 0, grouped: false };
     let mut flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     if original.close_range {
         flags |= libc::CLONE_FILES;

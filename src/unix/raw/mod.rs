@@ -25,4 +25,4 @@ pub use process::{OpenFiles, give_way, give_way_no_more, open_files, prepare_pro
 pub use rights::Rights;
 pub use signal::{exit_status, kill, kill_by_pidfd, peek_own_thread};
 pub use streams::{Fifo, OPENING_INPUT, OPENING_OUTPUT, Output};
-pub use thread::{Thread, trim_stack};
+pub use thread::{Thread, are_few, trim_stack};

@@ -21,7 +21,7 @@ pub(super) struct Original {
     umask: libc::mode_t,
     /// Whether `close_range` works, so that a child may share the table of descriptors until it leaves it.
     pub(super) close_range: bool,
-    /// The scheduling policy, for a child of a thread that gives way; `None` for one that no thread of ours changes.
+    /// The scheduling policy, for a thread that gave way to its child; `None` for one that no thread of ours changes.
     pub(super) policy: Option<c_int>,
     /// The last capability that the kernel knows.
     pub(super) last_capability: c_ulong,
@@ -145,28 +145,28 @@ pub fn give_way() {
         libc::sched_getscheduler(0)
     };
     let _ = HASTE.set((before, parameters.sched_priority));
-    schedule(libc::SCHED_BATCH);
+    schedule(0, libc::SCHED_BATCH);
 }
 
 /// As it was before: for a thread that executes another program.
 pub fn give_way_no_more() {
     if let Some((policy, priority)) = HASTE.get() {
-        schedule_at(*policy, *priority);
+        schedule_at(0, *policy, *priority);
     }
 }
 
 /// How the one thread that gives way was scheduled before.
 static HASTE: OnceLock<(c_int, c_int)> = OnceLock::new();
 
-/// Sets the scheduling policy of this thread, or of a child that has only one; its nice value stays.
-pub(super) fn schedule(policy: c_int) {
-    schedule_at(policy, 0);
+/// Sets the scheduling policy of a thread, 0 being the calling one; its nice value stays.
+pub(super) fn schedule(thread: libc::pid_t, policy: c_int) {
+    schedule_at(thread, policy, 0);
 }
 
-fn schedule_at(policy: c_int, priority: c_int) {
+fn schedule_at(thread: libc::pid_t, policy: c_int, priority: c_int) {
     let parameters = libc::sched_param { sched_priority: priority };
-    // SAFETY: reads one structure; 0 is the calling thread. Where it is refused nothing is different but the haste.
+    // SAFETY: reads one structure. Where it is refused nothing is different but the haste.
     unsafe {
-        libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const parameters);
+        libc::syscall(libc::SYS_sched_setscheduler, thread, policy, &raw const parameters);
     }
 }

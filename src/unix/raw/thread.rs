@@ -8,6 +8,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A thread without what the standard library gives to each of its own: a second stack for a handler of overflows,
 /// which makes the C library set up a heap for the thread, and a record of its result. That is 2 KiB and two mappings
@@ -76,13 +77,26 @@ impl Drop for Thread {
     }
 }
 
+/// How many there are.
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether there are so few that what each keeps at hand does not count.
+#[must_use]
+pub fn are_few() -> bool {
+    LIVE.load(Ordering::Relaxed) <= FEW
+}
+
+const FEW: usize = 64;
+
 extern "C" fn body(argument: *mut c_void) -> *mut c_void {
     // SAFETY: `spawn` made this pointer of a box, and gave it to this thread alone.
     let Start { name, stack, run } = *unsafe { Box::from_raw(argument.cast::<Start>()) };
+    LIVE.fetch_add(1, Ordering::Relaxed);
     set_name(&name);
     BELOW.set(lowest(stack));
     // The panic itself was reported by the hook.
     let _ = catch_unwind(AssertUnwindSafe(run));
+    LIVE.fetch_sub(1, Ordering::Relaxed);
     ptr::null_mut()
 }
 
