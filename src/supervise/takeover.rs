@@ -12,6 +12,7 @@ use crate::pure::exit::{Exit, Pid};
 use crate::pure::machine::{Cause, Ended, Event, Left, Phase, Readiness, Stopping, Taken};
 use crate::pure::restart::History;
 use crate::pure::state::{ExitEntry, Record, State};
+use crate::pure::status::Want;
 use crate::pure::time::{Moment, Stamp, Wall};
 use crate::unix::adopt::{self, Found};
 use crate::unix::home::Level;
@@ -49,7 +50,10 @@ impl Supervise {
         let replaced = record.directory != self.directory();
         if self.task.anew || (replaced && !alive) {
             record = Record { started: record.started, ..Record::default() };
-            self.machine.take_over(self.fresh(&recorded, exits));
+            let fresh = self.fresh(&recorded, exits);
+            // What is left of one whose directory is gone is ended first, all of it.
+            let asked = !alive && fresh.want == Want::Up;
+            self.machine.take_over(Taken { ending: !alive, asked, ..fresh });
         } else {
             self.machine.take_over(taken(&recorded, &record, exits));
         }

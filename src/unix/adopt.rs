@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
 
 use super::mark::{Mark, Marked};
-use super::{clock, pidfd, remains};
+use super::{cgroup, clock, pidfd, remains};
 use crate::pure::exit::{How, Pid};
 use crate::pure::state::Record;
 use crate::pure::status::Want;
@@ -38,7 +38,7 @@ pub fn latest(record: Record, mark: Option<&[u8]>) -> (Record, Option<Want>) {
                 last_start: Some(monotonic(started[0])),
                 counted: record.counted.clone(),
                 streak: record.streak,
-                cgroup: record.cgroup.clone(),
+                cgroup: record.cgroup.as_deref().and_then(|recorded| cgroup::beside(recorded, directory)),
                 ..Record::default()
             };
             match find(&marked) {

@@ -165,7 +165,7 @@ pub fn of_session(leader: Pid) -> io::Result<Vec<Remaining>> {
         }))
     };
     // It may still run, and then they are no orphans yet.
-    hold(everybody()?, &[leader], |pid, _| is_member(pid)).map(|(found, _)| found)
+    hold(everybody()?, &[leader], &mut Vec::new(), |pid, _| is_member(pid)).map(|(found, _)| found)
 }
 
 /// Whose processes are looked for.
@@ -190,13 +190,14 @@ pub struct Whose<'a> {
 /// # Errors
 /// It cannot be told; there may be some.
 pub fn of(whose: Whose<'_>) -> io::Result<Vec<Remaining>> {
+    let mut zombies = Vec::new();
     for _ in 0..MOST_LOOKS {
         let candidates = match whose.cgroup {
             Some(cgroup) => cgroup.members()?,
             None if whose.own => descendants()?,
             None => everybody()?,
         };
-        let (found, passed) = hold(candidates, whose.except, |pid, found| is_member(pid, whose, found))?;
+        let (found, passed) = hold(candidates, whose.except, &mut zombies, |pid, found| is_member(pid, whose, found))?;
         // One that ended while it was looked at may have left another one. Of everybody somebody always ends.
         let narrow = whose.cgroup.is_some() || whose.own;
         if !found.is_empty() || !passed || !narrow {
@@ -209,10 +210,12 @@ pub fn of(whose: Whose<'_>) -> io::Result<Vec<Remaining>> {
 /// What goes from process to process is met after so many looks, or is looked at again later.
 const MOST_LOOKS: usize = 50;
 
-/// Holds those that are members; says too whether there was one that has ended meanwhile.
+/// Holds those that are members; says too whether there was one that has ended meanwhile. `zombies` are those that had
+/// ended before the candidates were listed, and those of now are added: what they left is in the next list.
 fn hold(
     candidates: Vec<Pid>,
     except: &[Pid],
+    zombies: &mut Vec<Pid>,
     is_member: impl Fn(Pid, &[Remaining]) -> io::Result<bool>,
 ) -> io::Result<(Vec<Remaining>, bool)> {
     let (mut found, mut passed): (Vec<Remaining>, bool) = (Vec::new(), false);
@@ -226,8 +229,14 @@ fn hold(
                 passed = true;
                 continue;
             }
-            // It ended before, and what it left is in the list.
-            Some(stat) if matches!(stat.state, b'Z' | b'X') && has_ended(pid, None) => continue,
+            Some(stat) if matches!(stat.state, b'Z' | b'X') && has_ended(pid, None) => {
+                // Unless it ended before the list was made, what it left may not be in there.
+                if !zombies.contains(&pid) {
+                    passed = true;
+                    zombies.push(pid);
+                }
+                continue;
+            }
             Some(_) => {}
         }
         if !is_member(pid, &found)? {

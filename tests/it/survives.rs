@@ -66,9 +66,6 @@ fn drop_in(tree: &Tree, number: usize) {
 
 #[test]
 fn killed_fifty_times_in_a_storm_every_program_runs_once_after_the_last_start() {
-    if std::env::var_os("SVTREE_STORM").is_none() {
-        return skip("not held yet on every run: SVTREE_STORM is not set");
-    }
     let mut dice = Dice::new();
     let tree = Tree::new();
     // Strangers that say that they are a module's.

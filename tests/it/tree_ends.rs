@@ -209,9 +209,6 @@ fn a_bomb_of_200_processes_deaf_to_term_ends() {
 
 #[test]
 fn a_process_that_hops_from_session_to_session_ends() {
-    if std::env::var_os("SVTREE_STORM").is_none() {
-        return crate::harness::skip("not held yet on every run: SVTREE_STORM is not set");
-    }
     bomb_ends(&Tree::running(), HOPPING, 5000, 100);
 }
 
@@ -224,9 +221,6 @@ fn without_cgroups_a_bomb_ends_too() {
 
 #[test]
 fn without_cgroups_what_hops_from_session_to_session_ends_too() {
-    if std::env::var_os("SVTREE_STORM").is_none() {
-        return crate::harness::skip("not held yet on every run: SVTREE_STORM is not set");
-    }
     let Some(tree) = Tree::new().without_cgroups() else { return };
     tree.start();
     bomb_ends(&tree, HOPPING, 5000, 100);

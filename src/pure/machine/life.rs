@@ -185,7 +185,7 @@ impl Machine {
     }
 
     /// The answer to `Look`.
-    pub(super) fn left_is_known(&mut self, any: bool, actions: &mut Vec<Action>) {
+    pub(super) fn left_is_known(&mut self, now: Stamp, any: bool, actions: &mut Vec<Action>) {
         let Phase::Looking { kill_at } = self.phase else { return };
         if any {
             actions.push(Action::Sweep { leader: None, signal: self.stop.signal, whole: true });
@@ -193,6 +193,9 @@ impl Machine {
         } else {
             self.cleared = true;
             self.phase = Phase::Down;
+            if self.asked && !self.leaving {
+                self.start(now, actions);
+            }
             self.leave_if_idle();
         }
     }

@@ -235,7 +235,7 @@ impl Machine {
             Event::Ready => self.is_ready_now(now),
             Event::Unwell(why) => self.not_well(now, why, &mut actions),
             Event::Swept => self.swept(now, &mut actions),
-            Event::Left(any) => self.left_is_known(any, &mut actions),
+            Event::Left(any) => self.left_is_known(now, any, &mut actions),
             Event::Controlled { command, pid, done } => self.controlled(command, pid, done, &mut actions),
             Event::Configured(configured) => self.configured(now, configured),
             Event::Retire(within) => self.retire(now, within, &mut actions),
@@ -341,11 +341,13 @@ impl Machine {
         self.followed
     }
 
-    /// What a successor has to know beyond what anybody may see: whether the program was told to end, whether `d` was the
-    /// last word, whether a start was asked for, whether it is to leave.
+    /// What a successor has to know beyond what anybody may see: whether the program was told to end, whether all that it
+    /// left is to end too, whether a start was asked for, whether it is to leave.
     #[must_use]
     pub fn mind(&self) -> [bool; 4] {
-        [self.told, self.ending, self.asked, self.leaving]
+        // A start that was asked for meanwhile waits for the end of all.
+        let sweeps = matches!(self.phase, Phase::Sweeping { whole: true, .. });
+        [self.told, self.ending || sweeps, self.asked, self.leaving]
     }
 
     /// When the pid changed last.
@@ -355,9 +357,15 @@ impl Machine {
     }
 
     fn begin(&mut self, now: Stamp, actions: &mut Vec<Action>) {
-        if self.ending && self.want == Want::Down {
-            // Told to end, and perhaps not to the end of it.
-            return self.wait_or_rest(now, actions);
+        if self.ending {
+            // Told to end, and perhaps not to the end of it; it is started after that if `u` came meanwhile.
+            let asked = self.asked && self.want != Want::Down;
+            self.wait_or_rest(now, actions);
+            self.asked = asked;
+            if asked && self.phase == Phase::Down {
+                self.start(now, actions);
+            }
+            return;
         }
         if self.phase == Phase::Failed || self.want != Want::Up {
             return;
