@@ -171,6 +171,8 @@ impl Supervise {
                 let text = format!("killed what was left: pid {} ({name})", remaining.pid);
                 self.lines.push((Level::Warning, text));
             }
+            // Before the module counts as down: whoever waits for that reads it then.
+            self.write_lines();
             self.kill_group(sweep);
         }
         for remaining in now.iter().filter(new) {
