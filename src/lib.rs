@@ -6,10 +6,12 @@
 //! - [`pure`] decides: the machine of one module, the reconciler of all, every encoding.
 //! - [`unix`] acts: each file wraps one facility of the kernel and holds no policy.
 //! - `supervise` (one module) and `parent` (all of them) join the two.
+//! - [`alone`] is one module in a process of its own.
 //! - [`logger`] writes what programs say into files, in a process of its own.
 //! - [`keeper`] stands in front of svscan, and [`init`] in front of any one program.
 //! - [`cli`] is what people type.
 
+pub mod alone;
 pub mod cli;
 pub mod init;
 pub mod keeper;

@@ -113,7 +113,8 @@ impl Check {
                             Some(ReadyBy::Descriptor(_) | ReadyBy::Exit) | None => None,
                         };
                         let own = match &policy.program {
-                            Program::Run => &vec!["./run".to_owned()],
+                            // No file asks for what is typed.
+                            Program::Run | Program::Typed(_) => &vec!["./run".to_owned()],
                             Program::Argv(words) => words,
                         };
                         let own = policy.sandbox.root.is_none().then_some(("", own));

@@ -1,7 +1,8 @@
 //! What people type: one file for each program or family of verbs.
 //!
 //! A client reads files and writes letters, and shares nothing with the tree but their encoding; so it works while
-//! svscan is stopped, and costs it nothing. Must never supervise: only `run` leads to the parent.
+//! svscan is stopped, and costs it nothing. Must never supervise: only `run` leads to the parent, and
+//! `supervise` to a module alone.
 
 mod args;
 mod check;
@@ -15,6 +16,7 @@ mod place;
 mod roots;
 mod run;
 mod status;
+mod supervise;
 mod svc;
 mod svscan;
 mod svstat;
@@ -71,10 +73,7 @@ pub fn run(program: Program, arguments: Vec<OsString>) -> u8 {
         Program::Svc => svc::svc(&arguments, &Roots::from_env()),
         Program::Svstat => svstat::svstat(&arguments, &Roots::from_env()),
         Program::Svok => svc::svok(&arguments, &Roots::from_env()),
-        Program::Supervise => {
-            out::complain("supervise", "a supervise alone is not built yet: use `svtree run`");
-            out::FAILED
-        }
+        Program::Supervise => supervise::run(arguments),
     }
 }
 

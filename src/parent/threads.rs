@@ -5,28 +5,25 @@
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
 use rustix::fs::{Mode, OFlags, openat};
 
 use super::wanted::Wanted;
 use super::{Closing, Log, Parent, Source, Thread};
-use crate::pure::exit::Pid;
 use crate::pure::name::{ModuleName, unescaped};
 use crate::pure::reconcile::{Actual, Id};
 use crate::pure::state::State;
-use crate::supervise::{self, Beginning, Loaded, Mail, Report, Task, Why};
+use crate::supervise::{self, Beginning, Loaded, Mail, Reports, Task, Why};
 use crate::unix::adopt::{self, Found};
+use crate::unix::home::Place;
 use crate::unix::prints::Prints;
-use crate::unix::raw::{self, Output};
+use crate::unix::raw::Output;
 use crate::unix::report::{self, plain};
 use crate::unix::scan;
-use crate::unix::{client, clock, home, inbox, pidfd};
+use crate::unix::{client, clock, home, inbox};
 
 /// A module that could not begin is tried again after this time.
 const RETRY: Duration = Duration::from_secs(2);
@@ -36,9 +33,6 @@ const RETRY_APART: Duration = Duration::from_millis(20);
 const RETRY_SPREAD: u32 = 100;
 /// A thread that ended by a defect is replaced after this time.
 const RETRY_DEFECT: Duration = Duration::from_secs(1);
-/// Of a supervise thread; what it touches stays resident, the rest costs nothing.
-const STACK: usize = if cfg!(debug_assertions) { 512 * 1024 } else { 128 * 1024 };
-
 /// What a module holds while it is idle: service and status directory, lock, FIFO, its mailbox, and the pidfd of its
 /// program,
 const MODULE_DESCRIPTORS: u64 = 6;
@@ -101,14 +95,14 @@ impl Parent {
         self.room()?;
         let program = Arc::clone(self.programs.entry(name.clone()).or_default());
         let (mailbox, inbox) = inbox::pair().map_err(|error| plain(&error))?;
-        let reports = self.sender.clone();
         let task = Box::new(Task {
             name: name.clone(),
             path: source.path.clone(),
             id,
             loaded: Arc::clone(&source.loaded),
             view,
-            root: self.status.clone(),
+            place: Place::Tree(self.status.clone(), name.clone()),
+            alone: false,
             output: match self.options.log {
                 Log::Inherit => Output::Inherit,
                 Log::None => Output::Null,
@@ -118,16 +112,11 @@ impl Parent {
             anew: self.anew.remove(name),
             ends_all: self.options.exit_with.as_ref() == Some(name),
             cgroups: self.cgroups.clone(),
-            program: Arc::clone(&program),
+            program,
             mailbox: mailbox.clone(),
-            reports: reports.clone(),
+            reports: Reports::new(self.sender.clone()),
         });
-        let module = name.clone();
-        let handle = raw::Thread::spawn(name.as_bytes(), STACK, move || {
-            let why = panic::catch_unwind(AssertUnwindSafe(|| supervise::run(task, beginning, &inbox)));
-            gone(module, why.ok(), &program, &reports);
-        })
-        .map_err(|error| plain(&error))?;
+        let handle = supervise::start(task, beginning, inbox).map_err(|error| plain(&error))?;
         self.published.remove(name);
         self.defective.remove(name);
         self.loggers += u64::from(reads.is_some());
@@ -331,19 +320,6 @@ impl Parent {
     pub(super) fn trouble(&mut self, name: &ModuleName, line: String) {
         self.troubles.entry(name.clone()).or_default().failed(line);
     }
-}
-
-/// Tells the parent that a thread ended; without a reason it was a defect.
-#[inline(never)]
-fn gone(module: ModuleName, why: Option<Why>, program: &AtomicI32, reports: &Sender<Report>) {
-    let why = why.unwrap_or_else(|| {
-        // The program becomes a child of the main thread, which must not collect it.
-        if let Some(pid) = Pid::new(program.load(Ordering::SeqCst)) {
-            pidfd::claim(pid);
-        }
-        Why::Panicked
-    });
-    let _ = reports.send(Report::Gone(module, why));
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd, String> {

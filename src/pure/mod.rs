@@ -4,6 +4,7 @@
 //! interface; time and facts come in as arguments, orders go out as values.
 
 pub mod accounts;
+pub mod alone;
 pub mod command;
 pub mod config;
 pub mod exit;

@@ -88,6 +88,28 @@ impl History {
     }
 }
 
+/// The exits that a script is told the number of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    count: u64,
+    last: Option<Moment>,
+}
+
+impl Tally {
+    /// One more; the first one again if the last was longer ago than `apart`.
+    pub fn exited(&mut self, now: Moment, apart: Option<Duration>) {
+        let anew = apart.is_some_and(|apart| self.last.is_some_and(|last| now.since(last) > apart));
+        self.count = if anew { 1 } else { self.count.saturating_add(1) };
+        self.last = Some(now);
+    }
+
+    /// How many.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,6 +165,20 @@ mod tests {
         assert!(matches!(run(&mut history, &policy, 102, 102), Next::GiveUp(_)));
         history.forgive();
         assert!(matches!(run(&mut history, &policy, 103, 103), Next::At(_)));
+    }
+
+    #[test]
+    fn exits_further_apart_than_that_are_counted_from_1_again() {
+        let counts = |apart| {
+            let mut tally = Tally::default();
+            [0, 5, 15, 26, 27].map(|second| {
+                tally.exited(at(second), apart);
+                tally.count()
+            })
+        };
+        assert_eq!(counts(Some(Duration::from_secs(10))), [1, 2, 3, 1, 2]);
+        assert_eq!(counts(Some(Duration::ZERO)), [1; 5]);
+        assert_eq!(counts(None), [1, 2, 3, 4, 5]);
     }
 
     #[test]

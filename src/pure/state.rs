@@ -142,6 +142,9 @@ pub struct Record {
     /// The cgroup that it was started in, below the mount of the hierarchy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,
+    /// Whether it was no svtree that wrote this, but a supervise alone: its directory is none of a tree's business.
+    #[serde(skip_serializing_if = "is_false")]
+    pub alone: bool,
     /// Whether the program was told to end.
     #[serde(skip_serializing_if = "is_false")]
     pub told: bool,

@@ -52,8 +52,8 @@ impl Supervise {
     /// stays whoever else ends.
     pub(super) fn open_channel(&mut self) -> Result<(), NotOpened> {
         match &self.task.reads {
-            Some(module) => self.home.open_channel(&self.task.root, module.clone()),
-            None if self.task.loaded.logged => self.home.open_channel(&self.task.root, self.task.name.clone()),
+            Some(module) => self.home.open_channel(self.task.place.root(), module.clone()),
+            None if self.task.loaded.logged => self.home.open_channel(self.task.place.root(), self.task.name.clone()),
             None => Ok(()),
         }
     }
@@ -71,7 +71,9 @@ impl Supervise {
             return;
         }
         // A predecessor's program may still write there.
-        if self.home.has(file::OUTPUT) && self.home.open_channel(&self.task.root, self.task.name.clone()).is_err() {
+        if self.home.has(file::OUTPUT)
+            && self.home.open_channel(self.task.place.root(), self.task.name.clone()).is_err()
+        {
             return;
         }
         let writes = |pid| self.home.channel().is_some_and(|channel| channel.is_output_of(pid));

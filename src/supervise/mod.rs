@@ -2,8 +2,10 @@
 //!
 //! Must never know of siblings, and must never decide.
 
+mod alone;
 mod care;
 mod checks;
+mod child;
 mod ended;
 mod handover;
 mod left;
@@ -14,34 +16,37 @@ mod records;
 mod rights;
 mod scripts;
 mod takeover;
+mod thread;
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
 use serde::{Deserialize, Serialize};
 
 use self::care::Care;
 use self::checks::Check;
+use self::child::Child;
 pub use self::handover::{Beginning, HandOver, Handed};
 use self::left::{Candidate, Sweep};
 use self::logger::Draining;
-use self::program::Unknown;
+use self::program::{Origin, Unknown};
 use self::rights::Asking;
+pub use self::thread::{Reports, start};
 use crate::pure::config::{Policy, Program, Rules};
 use crate::pure::exit::{How, Pid};
 use crate::pure::machine::{Action, Configured, Event, Machine, Phase};
 use crate::pure::name::ModuleName;
 use crate::pure::reconcile::Id;
+use crate::pure::restart::Tally;
 use crate::pure::time::Moment;
 use crate::unix::cgroup::{Cgroup, Cgroups};
-use crate::unix::home::{Home, Level, NotOpened};
+use crate::unix::home::{Home, Level, NotOpened, Place};
 use crate::unix::inbox::{Inbox, Mailbox, Ready};
-use crate::unix::prints::{Glance, Print, Prints};
+use crate::unix::prints::{Glance, Prints};
 use crate::unix::raw;
 use crate::unix::raw::Output;
 use crate::unix::remains::{Executable, Remaining};
@@ -75,8 +80,10 @@ pub struct Task {
     pub loaded: Arc<Loaded>,
     /// Whether it gets a `supervise/` directory.
     pub view: bool,
-    /// The status root.
-    pub root: PathBuf,
+    /// Where its home is.
+    pub place: Place,
+    /// It is supervised alone: it leaves when its tries run out, and nobody else looks after its home.
+    pub alone: bool,
     /// Where its output goes, unless that is a logger.
     pub output: Output<'static>,
     /// The module whose output it reads, if it is a logger.
@@ -94,7 +101,7 @@ pub struct Task {
     /// To this thread, for those that it starts itself.
     pub mailbox: Mailbox<Mail>,
     /// To the parent.
-    pub reports: Sender<Report>,
+    pub reports: Reports,
 }
 
 /// What the parent says to a supervise thread.
@@ -106,6 +113,8 @@ pub enum Mail {
     Drain(Option<Duration>),
     /// Leave at once and let the program run.
     Release,
+    /// The same, and the program gets INT: it was typed at the terminal.
+    Interrupt,
     /// Its files were read again; whether `[restart]` and `[stop]` are to hold at once.
     Configured(Arc<Loaded>, bool),
     /// Something of the home may have been damaged.
@@ -162,7 +171,7 @@ pub fn run(task: Box<Task>, beginning: Beginning, inbox: &Inbox<Mail>) -> Why {
 fn open(task: Box<Task>, beginning: Beginning) -> Result<Box<Supervise>, NotOpened> {
     match beginning {
         Beginning::Directory(service) => {
-            let home = Home::open(&task.root, &task.name, service, task.view)?;
+            let home = Home::open(&task.place, service, task.view)?;
             let mut supervise = Box::new(Supervise::new(task, home));
             if supervise.task.loaded.policy.control_group.is_some() {
                 // A start looks again.
@@ -175,43 +184,6 @@ fn open(task: Box<Task>, beginning: Beginning) -> Result<Box<Supervise>, NotOpen
         }
         Beginning::Inherited(inherited) => Ok(Supervise::inherit(task, *inherited)),
     }
-}
-
-/// A process that is waited for: the program or its `finish`.
-#[derive(Debug)]
-struct Child {
-    pid: Pid,
-    pidfd: Option<OwnedFd>,
-    /// Whether it is our child; an adopted one is not, and how it ends cannot be told.
-    own: bool,
-    /// It has ended, and the kernel does not say how yet: whoever traces it has not let go of it.
-    withheld: bool,
-}
-
-impl Child {
-    fn new(pid: Pid, pidfd: Option<OwnedFd>) -> Child {
-        Child { pid, pidfd, own: true, withheld: false }
-    }
-
-    /// One of a predecessor, or of a thread of this process that is gone.
-    fn adopted(pid: Pid, pidfd: Option<OwnedFd>) -> Child {
-        Child { pid, pidfd, own: pidfd::peek(pid).is_ok(), withheld: false }
-    }
-
-    /// Readable once it has ended, where that is of use.
-    fn ended(&self) -> Option<BorrowedFd<'_>> {
-        self.pidfd.as_ref().filter(|_| !self.withheld).map(AsFd::as_fd)
-    }
-}
-
-/// What the running program was started with.
-#[derive(Debug)]
-struct Origin {
-    loaded: Arc<Loaded>,
-    /// The part of its policy that is in force: what was changed of it at once is not waited for.
-    rules: Rules,
-    /// The file itself.
-    run: Option<Print>,
 }
 
 /// What can wait waits for so long a quiet,
@@ -255,6 +227,10 @@ struct Supervise {
     remains: Vec<Remaining>,
     /// Those that were in the session of the program when it had ended, and when each was started.
     met: Vec<(Pid, u64)>,
+    /// The exits, for a script that is told of them.
+    tally: Tally,
+    /// When the home is looked at, if nobody else does.
+    look_at: Option<Moment>,
     /// Those of `control/` that run.
     scripts: Vec<scripts::Script>,
     /// What is awaited of the program that runs, where anything is.
@@ -290,11 +266,16 @@ impl Supervise {
     fn new(task: Box<Task>, home: Home) -> Supervise {
         let policy = &task.loaded.policy;
         let machine = Machine::new(policy.rules(), policy.enabled, clock::stamp());
+        let look_at = task.alone.then(clock::moment);
+        let glance = match policy.program {
+            Program::Typed(_) => Glance::blind(),
+            Program::Run | Program::Argv(_) => Glance::default(),
+        };
         Supervise {
             task,
             home,
             machine,
-            glance: Glance::default(),
+            glance,
             child: None,
             spent: None,
             origin: None,
@@ -311,6 +292,8 @@ impl Supervise {
             sweep: None,
             remains: Vec::new(),
             met: Vec::new(),
+            tally: Tally::default(),
+            look_at,
             scripts: Vec::new(),
             care: None,
             checks: Vec::new(),
@@ -354,7 +337,7 @@ impl Supervise {
         let why = self.why.take().unwrap_or(Why::Left);
         let Supervise { home, task, removes, cgroup, .. } = *self;
         if removes {
-            home.remove(&task.root, &task.name);
+            home.remove(&task.place);
             if let Some(cgroup) = cgroup {
                 cgroup.remove();
             }
@@ -419,9 +402,12 @@ impl Supervise {
         if self.care.is_some() {
             self.hear();
         }
-        // Exits first: their latency is what a restart costs. A child without a pidfd sends mail.
+        // Exits come before all that can wait: their latency is what a restart costs. A child without a pidfd sends mail.
         let polled = self.child.as_ref().is_some_and(|child| child.ended().is_some());
         if self.child.is_some() && (!polled || is_ready(controls)) {
+            // But what was written before it ended is obeyed before its end is judged: it may have written that itself.
+            (0..controls).for_each(|control| _ = self.read_letters(control));
+            self.obey_letters();
             self.look_at_child();
         }
         if self.sweep.is_some() {
@@ -449,6 +435,7 @@ impl Supervise {
         if self.draining.is_some() {
             self.go_on_draining();
         }
+        self.look_when_due();
         // Those that were read before the home was put right meanwhile.
         self.obey_letters();
         if self.care.is_some() {
@@ -467,7 +454,10 @@ impl Supervise {
         let checks = self.checks.iter().filter_map(Check::deadline).min();
         let care = self.care_deadline();
         let draining = self.draining.as_ref().map(Draining::deadline);
-        [self.machine.deadline(), look, scripts, unknown, checks, care, draining].into_iter().flatten().min()
+        [self.machine.deadline(), look, scripts, unknown, checks, care, draining, self.look_at]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn mail(&mut self, mail: Mail) {
@@ -483,6 +473,10 @@ impl Supervise {
                 self.retired = true;
                 self.removes = false;
                 self.feed(Event::Release);
+            }
+            Mail::Interrupt => {
+                self.retired = true;
+                self.interrupt();
             }
             Mail::Configured(loaded, at_once) => {
                 self.configured(loaded, at_once);
@@ -548,6 +542,7 @@ impl Supervise {
             }
             if let (Phase::Failed, false, Some(why)) = (self.machine.phase(), failed_before, self.machine.reason()) {
                 self.lines.push((Level::Warning, format!("failed: {why}")));
+                events.extend(self.after_giving_up());
             }
         }
         self.tell_end();
@@ -590,13 +585,13 @@ impl Supervise {
             }
             Action::Leave => {
                 self.why = Some(if self.retired { Why::Retired } else { Why::Left });
+                self.lines.push((Level::Notice, "leaves".to_owned()));
                 None
             }
         }
     }
 
     fn report(&self, report: Report) {
-        // Without a parent there is nobody to tell, and the module runs on.
-        let _ = self.task.reports.send(report);
+        self.task.reports.send(report);
     }
 }

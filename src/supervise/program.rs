@@ -9,19 +9,30 @@ use std::thread::Builder;
 use std::time::Duration;
 
 use super::rights::Found;
-use super::{Child, Mail, Origin, Report, Supervise};
+use super::{Child, Loaded, Mail, Report, Supervise};
 use crate::pure::accounts::Ids;
+use crate::pure::config::Rules;
 use crate::pure::exit::{How, Pid, Signal};
 use crate::pure::machine::{Ended, Event, Left, NotStarted, Phase};
 use crate::pure::time::Moment;
 use crate::unix::cgroup::Cgroup;
 use crate::unix::home::{Channel, Level};
 use crate::unix::mark::Mark;
-use crate::unix::prints::{self, Prints};
+use crate::unix::prints::{self, Print, Prints};
 use crate::unix::raw::{self, Output, Started};
 use crate::unix::remains::{self, Executable};
 use crate::unix::spawn::{self, Service};
 use crate::unix::{adopt, clock, pidfd, report};
+
+/// What the running program was started with.
+#[derive(Debug)]
+pub(super) struct Origin {
+    pub(super) loaded: Arc<Loaded>,
+    /// The part of its policy that is in force: what was changed of it at once is not waited for.
+    pub(super) rules: Rules,
+    /// The file itself.
+    pub(super) run: Option<Print>,
+}
 
 /// A program that ended, and how is not known yet.
 #[derive(Debug)]
@@ -167,7 +178,12 @@ impl Supervise {
 
     pub(super) fn spawn_finish(&mut self, how: How) -> Event {
         let cgroup = self.group();
-        match spawn::finish(self.service(cgroup.as_ref()), &self.task.loaded.policy, how) {
+        let (service, policy) = (self.service(cgroup.as_ref()), &self.task.loaded.policy);
+        let started = match &policy.before_restart {
+            Some(script) => spawn::before_restart(service, policy, script, self.tally.count()),
+            None => spawn::finish(service, policy, how),
+        };
+        match started {
             Ok(started) => Event::FinishSpawned(self.started(started)),
             Err(error) => {
                 self.lines.push((Level::Warning, error.to_string()));
@@ -248,7 +264,16 @@ impl Supervise {
         // from process to process.
         let stops = matches!(self.machine.phase(), Phase::Stopping { .. });
         let left = if !own || stops || remains::may_exist() { self.left_by(pid, own, true) } else { Left::default() };
-        let finish = !finishing && self.glance.has_finish(self.home.service());
+        let before_restart = self.task.loaded.policy.before_restart.as_ref().map(|script| script.apart);
+        let finish = !finishing && (before_restart.is_some() || self.glance.has_finish(self.home.service()));
+        match before_restart {
+            Some(_) if finishing => {
+                let count = self.tally.count();
+                self.lines.push((Level::Notice, format!("the script before restart {count} {how}")));
+            }
+            Some(apart) => self.tally.exited(clock::moment(), apart),
+            None => {}
+        }
         if !finishing {
             self.lines.push((Level::Notice, format!("pid {pid} {how}")));
         }

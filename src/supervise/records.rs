@@ -21,7 +21,7 @@ impl Supervise {
         for control in 0..self.home.controls().count() {
             let _ = (0..FIFO_READS).find(|_| !self.read_letters(control));
         }
-        self.home.heal(&self.task.root, &self.task.name)
+        self.home.heal(&self.task.place)
     }
 
     /// Puts the home right if others damaged it, and says again what it has to say.

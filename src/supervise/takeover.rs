@@ -15,7 +15,7 @@ use crate::pure::state::{ExitEntry, Record, State};
 use crate::pure::status::Want;
 use crate::pure::time::{Moment, Stamp, Wall};
 use crate::unix::adopt::{self, Found};
-use crate::unix::home::Level;
+use crate::unix::home::{Level, Place};
 use crate::unix::{clock, pidfd};
 
 impl Supervise {
@@ -41,6 +41,9 @@ impl Supervise {
         let exits: VecDeque<_> = recorded.exits.iter().filter_map(ExitEntry::exit).collect();
         let valid = record.boot_id == adopt::boot_id() && !record.boot_id.is_empty();
         let found = if valid { adopt::find(&record) } else { Found::Nothing };
+        if self.task.alone {
+            return self.begin_alone(&recorded, &record, found, exits);
+        }
         let alive = matches!(found, Found::Alive(..));
         if !valid || (self.task.anew && !alive) {
             self.machine.take_over(self.fresh(&recorded, exits));
@@ -90,7 +93,7 @@ impl Supervise {
     }
 
     /// Nothing but the exits of what was recorded counts.
-    fn fresh(&self, recorded: &State, exits: VecDeque<Exit>) -> Taken {
+    pub(super) fn fresh(&self, recorded: &State, exits: VecDeque<Exit>) -> Taken {
         Taken {
             want: self.machine.want(),
             exits,
@@ -158,6 +161,7 @@ impl Supervise {
             failed: matches!(self.machine.phase(), Phase::Failed),
             session: self.session.map(Pid::get),
             cgroup: self.cgroup.as_ref().filter(|_| self.grouped).map(|group| group.path().to_owned()),
+            alone: matches!(self.task.place, Place::Named(_)),
             told,
             ending,
             asked,

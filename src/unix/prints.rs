@@ -132,6 +132,8 @@ pub struct Glance {
     settled: bool,
     /// Which of [`ASKED`] were not there, a bit for each.
     absent: u16,
+    /// Nothing that is there means anything.
+    blind: bool,
 }
 
 /// What is looked at; their places are the bits.
@@ -144,6 +146,12 @@ const ASKED: [&str; 10] = {
 const COARSEST: Duration = Duration::from_secs(2);
 
 impl Glance {
+    /// For a directory in which a program only runs.
+    #[must_use]
+    pub fn blind() -> Glance {
+        Glance { absent: u16::MAX, settled: true, blind: true, ..Glance::default() }
+    }
+
     /// The prints of the files as they are now.
     #[must_use]
     pub fn prints(&mut self, directory: BorrowedFd<'_>) -> Prints {
@@ -177,9 +185,12 @@ impl Glance {
     }
 
     fn renew(&mut self, directory: BorrowedFd<'_>) {
+        if self.blind {
+            return;
+        }
         let now = fstat(directory).ok().map(|stat| changed(&stat));
         if now.is_none() || now != self.changed {
-            *self = Glance { changed: now, settled: false, absent: 0 };
+            *self = Glance { changed: now, settled: false, absent: 0, blind: false };
         }
         if !self.settled {
             // What was asked before that is forgotten: a name may have come within the same tick.

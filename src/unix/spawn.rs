@@ -4,15 +4,17 @@ use std::borrow::Cow;
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fmt;
 use std::os::fd::BorrowedFd;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
+
+use rustix::fs::{Access, AtFlags, accessat};
 
 use super::environment::Variables;
 use super::mark::Mark;
 use super::raw::{self, Confinement, Fifo, Launch, Output, Started, Strings};
 use super::{confine, report};
 use crate::pure::accounts::Ids;
-use crate::pure::config::{Policy, Program};
+use crate::pure::config::{BeforeRestart, Policy, Program};
 use crate::pure::exit::How;
 use crate::pure::name::ModuleName;
 
@@ -104,10 +106,6 @@ pub fn program(
     mark: Mark,
     kept: Option<(BorrowedFd<'_>, i32)>,
 ) -> Result<Started, NotStarted> {
-    let words: Vec<OsString> = match &policy.program {
-        Program::Run => vec!["./run".into()],
-        Program::Argv(words) => words.iter().map(OsString::from).collect(),
-    };
     let of_program = OfProgram {
         subdirectory: policy.directory.as_deref(),
         mark: Some((service.home, MARK, mark)),
@@ -115,7 +113,14 @@ pub fn program(
         ids: Some(ids),
         input: service.input,
     };
-    launch(service, policy, &words, &of_program)
+    match &policy.program {
+        Program::Run => launch(service, policy, &["./run".into()], &of_program),
+        Program::Argv(words) => {
+            let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+            launch(service, policy, &words, &of_program)
+        }
+        Program::Typed(words) => typed(service, policy, &typed_words(words), &of_program),
+    }
 }
 
 /// Starts `finish` in the service directory.
@@ -125,6 +130,54 @@ pub fn program(
 pub fn finish(service: Service<'_>, policy: &Policy, how: How) -> Result<Started, NotStarted> {
     let words = ["./finish".into(), how.finish_code().to_string().into(), how.finish_status().to_string().into()];
     launch(service, policy, &words, &OfProgram::default())
+}
+
+/// Starts what is to run before a restart, with the count of exits.
+///
+/// # Errors
+/// What could not be done; nothing runs then.
+pub fn before_restart(
+    service: Service<'_>,
+    policy: &Policy,
+    script: &BeforeRestart,
+    count: u64,
+) -> Result<Started, NotStarted> {
+    let mut words = typed_words(&script.words);
+    words.push(count.to_string().into());
+    typed(service, policy, &words, &OfProgram::default())
+}
+
+fn typed_words(words: &[Vec<u8>]) -> Vec<OsString> {
+    words.iter().map(|word| OsString::from_vec(word.clone())).collect()
+}
+
+/// Starts what was typed at a command line. A file without a `#!` line is run by the shell, as `execvp` does.
+fn typed(
+    service: Service<'_>,
+    policy: &Policy,
+    words: &[OsString],
+    of_program: &OfProgram<'_>,
+) -> Result<Started, NotStarted> {
+    match launch(service, policy, words, of_program) {
+        Err(error) if error.error.raw_os_error() == Some(libc::ENOEXEC) => {
+            let mut words = words.to_vec();
+            if let Some(program) = words.first_mut() {
+                *program = script(program, service, policy).unwrap_or_default();
+            }
+            words.insert(0, SHELL.into());
+            launch(service, policy, &words, of_program)
+        }
+        result => result,
+    }
+}
+
+const SHELL: &str = "/bin/sh";
+
+/// The file that a search in PATH has found.
+fn script(program: &OsStr, service: Service<'_>, policy: &Policy) -> Option<OsString> {
+    let variables = Variables::of(service.directory, policy).ok()?;
+    let executable = |path: &OsString| accessat(service.directory, path, Access::EXEC_OK, AtFlags::EACCESS).is_ok();
+    candidates(program, service.path, &variables, false).into_iter().find(executable)
 }
 
 /// Starts `control/LETTER` in the service directory.

@@ -2,6 +2,7 @@
 //!
 //! Must never use code of the program, and never leave a process or a directory behind. It owns the only `sleep`.
 
+mod alone;
 mod commands;
 mod disk;
 mod logs;
@@ -25,13 +26,14 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub use alone::Alone;
 pub use commands::{Bystander, Ran, append, chmod, ran, replace, spawn, text, walk, write, write_fifo};
 pub use disk::Disk;
 pub use logs::{Logger, fifo, logged, logged_lines, logged_size, rotated};
 pub use machine::{AS_NOBODY, executable, is_root, missing, program, skip};
 pub use processes::{
-    alive, arguments, children, descendants, descriptors, environment, limit_descriptors, process_field, process_state,
-    runs, signal_pid, stat, ticks, zombies,
+    alive, arguments, children, descendants, descriptors, environment, limit_descriptors, parent, process_field,
+    process_state, runs, signal_pid, stat, ticks, zombies,
 };
 pub use service::{CRASHING, DEAF, NOTING, ONE_COPY, SLEEPER, Service};
 

@@ -22,6 +22,14 @@
     reason = "an outsider reads clocks, starts programs, prints and fails; the rules are for the supervisor"
 )]
 
+mod alone_command;
+mod alone_conf;
+mod alone_detached;
+mod alone_ends;
+mod alone_files;
+mod alone_front;
+mod alone_letters;
+mod alone_script;
 mod chaos_found;
 mod child;
 mod clients;

@@ -17,7 +17,8 @@ use toml::de::{DeTable, DeValue};
 pub use self::identity::{Account, Identity};
 pub use self::limits::{Limits, Resource};
 pub use self::policy::{
-    Awaits, FinishTimeout, Forking, Limit, Policy, Program, Ready, ReadyBy, Restart, Rules, Scope, Stop, When,
+    Awaits, BeforeRestart, Finish, FinishTimeout, Forking, Limit, Policy, Program, Ready, ReadyBy, Restart, Rules,
+    Scope, Stop, When,
 };
 pub use self::ready::parse_descriptor;
 pub use self::sandbox::{Sandbox, UNDOING};
@@ -434,6 +435,7 @@ mod tests {
                 sandbox: Sandbox::default(),
                 forking: Forking::Ignore,
                 exits_kept: 20,
+                before_restart: None,
                 restart: Restart {
                     when: When::Failure,
                     delay: Duration::from_millis(500),

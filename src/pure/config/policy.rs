@@ -41,6 +41,8 @@ pub struct Policy {
     pub forking: Forking,
     /// How many exits are remembered.
     pub exits_kept: usize,
+    /// What is run before it is started again, in the stead of a `finish`.
+    pub before_restart: Option<BeforeRestart>,
     /// When it is started again.
     pub restart: Restart,
     /// How it is stopped.
@@ -65,6 +67,7 @@ impl Default for Policy {
             sandbox: Sandbox::default(),
             forking: Forking::Follow,
             exits_kept: 20,
+            before_restart: None,
             restart: Restart::default(),
             stop: Stop::default(),
             ready: Ready::default(),
@@ -120,6 +123,7 @@ impl Policy {
             sandbox,
             forking,
             exits_kept: _,
+            before_restart,
             restart: _,
             stop: _,
             ready,
@@ -136,6 +140,7 @@ impl Policy {
             && *limits == other.limits
             && *sandbox == other.sandbox
             && *forking == other.forking
+            && *before_restart == other.before_restart
             && *ready == other.ready
     }
 }
@@ -156,6 +161,9 @@ pub enum Program {
     Run,
     /// A program and its arguments, at least one word.
     Argv(Vec<String>),
+    /// The same, typed at a command line: words of any bytes. The service directory is only where it runs, and no file in
+    /// it means anything.
+    Typed(Vec<Vec<u8>>),
 }
 
 /// When a program that exited is started again.
@@ -200,11 +208,22 @@ impl Default for Restart {
     }
 }
 
+/// What is run when the program has ended and is to be started again, and waited for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BeforeRestart {
+    /// Its words, at least one; the count of exits follows them.
+    pub words: Vec<Vec<u8>>,
+    /// Exits further apart than this are counted from 1 again; `None`: never.
+    pub apart: Option<Duration>,
+}
+
 /// How much of a module a stop ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Scope {
     /// All that the module started.
     Tree,
+    /// What is in the session of the program.
+    Session,
     /// Only the program.
     Main,
 }
@@ -217,13 +236,26 @@ pub struct Stop {
     pub signal: Signal,
     /// After which KILL follows; `None`: never.
     pub timeout: Option<Duration>,
+    /// When a `finish` runs.
+    pub finish: Finish,
     /// After which a `finish` is killed.
     pub finish_timeout: FinishTimeout,
+    /// After which what the program left is killed.
+    pub left_timeout: FinishTimeout,
     /// What is ended.
     pub scope: Scope,
 }
 
-/// After which a `finish` is killed.
+/// When a `finish` runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Finish {
+    /// After each end of the program.
+    Always,
+    /// Only where the program is started again; a word to the contrary ends it at once.
+    BeforeRestart,
+}
+
+/// After which a `finish`, or what a program left, is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FinishTimeout {
     /// As long as a program has to end.
@@ -236,7 +268,17 @@ impl Stop {
     /// After which a `finish` is killed; `None`: never.
     #[must_use]
     pub fn finish_limit(&self) -> Option<Duration> {
-        match self.finish_timeout {
+        self.limit(self.finish_timeout)
+    }
+
+    /// After which what the program left is killed; `None`: never.
+    #[must_use]
+    pub fn left_limit(&self) -> Option<Duration> {
+        self.limit(self.left_timeout)
+    }
+
+    fn limit(&self, timeout: FinishTimeout) -> Option<Duration> {
+        match timeout {
             FinishTimeout::AsStop => self.timeout,
             FinishTimeout::Own(limit) => limit,
         }
@@ -248,7 +290,9 @@ impl Default for Stop {
         Stop {
             signal: Signal::TERM,
             timeout: Some(Duration::from_secs(30)),
+            finish: Finish::Always,
             finish_timeout: FinishTimeout::AsStop,
+            left_timeout: FinishTimeout::AsStop,
             scope: Scope::Tree,
         }
     }

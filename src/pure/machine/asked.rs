@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Action, Cause, Machine, Phase, Readiness, Verdict};
 use crate::pure::command::Command;
-use crate::pure::config::Scope;
+use crate::pure::config::{Finish, Scope};
 use crate::pure::exit::{Pid, Signal};
 use crate::pure::status::Want;
 use crate::pure::time::Stamp;
@@ -20,6 +20,7 @@ impl Machine {
             Command::Signal(signal) => self.signal(signal, actions),
             Command::Exit => {
                 self.leaving = true;
+                self.abandon_finish(actions);
                 self.leave_if_idle();
             }
             Command::Silence => self.alarms = false,
@@ -65,10 +66,19 @@ impl Machine {
                 self.phase = Phase::Sweeping { pid, finish, kill_at, whole: true };
                 actions.push(Action::Sweep { leader: pid, signal: self.stop.signal, whole: true });
             }
-            Phase::Stopping { .. } | Phase::Sweeping { .. } | Phase::Finishing { .. } => {}
+            Phase::Finishing { .. } => self.abandon_finish(actions),
+            Phase::Stopping { .. } | Phase::Sweeping { .. } => {}
             Phase::Starting | Phase::StartingFinish | Phase::Looking { .. } | Phase::Gone => {}
         }
         self.leave_if_idle();
+    }
+
+    /// What runs only because the program is to be started again has nothing to run for any more.
+    fn abandon_finish(&mut self, actions: &mut Vec<Action>) {
+        if let (Finish::BeforeRestart, Phase::Finishing { pid, kill_at }) = (self.stop.finish, &mut self.phase) {
+            *kill_at = None;
+            actions.push(Action::Signal(*pid, Signal::KILL));
+        }
     }
 
     /// Tells the program to end. One that is told again keeps its deadline.

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::{Action, Cause, Ended, Machine, NotStarted, Phase, Readiness, Verdict};
-use crate::pure::config::{Awaits, Forking, Scope, When};
+use crate::pure::config::{Awaits, Finish, Forking, Scope, When};
 use crate::pure::exit::{Exit, How, Pid, Signal};
 use crate::pure::restart::Next;
 use crate::pure::status::Want;
@@ -90,14 +90,14 @@ impl Machine {
                     actions.push(Action::Follow(heir));
                     return;
                 }
-                (self.stop.timeout.map(|timeout| now.moment.plus(timeout)), false, false)
+                (None, false, false)
             }
             Phase::Stopping { pid, kill_at, killed, .. } if pid == ended.pid => {
                 (kill_at, killed, self.cause == Cause::Asked)
             }
             Phase::Finishing { pid, .. } if pid == ended.pid => {
                 self.dead = Some(ended.pid);
-                if ended.left.session && self.stop.scope == Scope::Tree {
+                if ended.left.session && self.stop.scope != Scope::Main {
                     // A `finish` has nothing to leave.
                     let leader = Some(pid);
                     actions.push(Action::Sweep { leader, signal: Signal::KILL, whole: false });
@@ -161,17 +161,20 @@ impl Machine {
         let sweeps = match (self.stop.scope, self.forking) {
             (Scope::Main, _) => false,
             (Scope::Tree, _) if stopping => ended.left.any,
-            (Scope::Tree, Forking::Follow) => ended.left.session,
-            (Scope::Tree, Forking::Ignore) => false,
+            (Scope::Session, _) if stopping => ended.left.session,
+            (Scope::Tree | Scope::Session, Forking::Follow) => ended.left.session,
+            (Scope::Tree | Scope::Session, Forking::Ignore) => false,
         };
+        let whole = stopping && self.stop.scope == Scope::Tree;
         self.cleared = stopping && !ended.left.any;
         if sweeps {
             let signal = if killed { Signal::KILL } else { self.stop.signal };
-            let kill_at = if killed { None } else { kill_at };
+            let limit = || self.stop.left_limit().map(|limit| now.moment.plus(limit));
+            let kill_at = if killed { None } else { kill_at.or_else(limit) };
             let leader = Some(ended.pid);
-            actions.push(Action::Sweep { leader, signal, whole: stopping });
+            actions.push(Action::Sweep { leader, signal, whole });
             let finish = ended.finish.then_some(ended.how);
-            self.phase = Phase::Sweeping { pid: leader, finish, kill_at, whole: stopping };
+            self.phase = Phase::Sweeping { pid: leader, finish, kill_at, whole };
         } else {
             self.after_program(now, ended.finish.then_some(ended.how), actions);
         }
@@ -201,13 +204,27 @@ impl Machine {
     }
 
     fn after_program(&mut self, now: Stamp, finish: Option<How>, actions: &mut Vec<Action>) {
-        match finish {
+        let due = match self.stop.finish {
+            Finish::Always => true,
+            Finish::BeforeRestart => self.is_restarted(),
+        };
+        match finish.filter(|_| due) {
             Some(how) => {
                 self.phase = Phase::StartingFinish;
                 actions.push(Action::SpawnFinish(how));
             }
             None => self.settle(now, actions),
         }
+    }
+
+    /// Whether another start follows, as far as is known now.
+    fn is_restarted(&self) -> bool {
+        let starts = match (self.want, &self.verdict) {
+            (Want::Down, _) => false,
+            (Want::Up, Verdict::Start(_)) => true,
+            (Want::Up, Verdict::Rest | Verdict::GiveUp(_)) | (Want::Once, _) => self.asked,
+        };
+        starts && !self.leaving
     }
 
     pub(super) fn finish_spawned(&mut self, now: Stamp, pid: Pid) {

@@ -115,6 +115,7 @@ impl Home {
                 None => None,
             },
             channel,
+            merged: false,
             published: numbers.status,
             published_state: None,
         })

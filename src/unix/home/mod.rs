@@ -7,6 +7,8 @@ mod channel;
 mod damage;
 pub(in crate::unix) mod files;
 mod handed;
+mod log;
+mod place;
 mod root;
 mod view;
 mod word;
@@ -17,19 +19,17 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, fchmod, fstat, openat, renameat, statat, unlinkat};
-use rustix::io::Errno;
+use rustix::fs::{AtFlags, Gid, statat, unlinkat};
 
 pub use self::channel::Channel;
 pub use self::damage::{Damage, Homes, Part};
-use self::files::{
-    DIRECTORY, LOCK_PATIENCE, delegate, discard, fifo, lock, make_directories, replace, same_fifo, stands,
-};
+use self::files::{LOCK_PATIENCE, delegate, discard, fifo, lock, replace, same_fifo, stands};
 pub use self::handed::Numbers;
+pub use self::log::{Level, log, open_logs};
+pub use self::place::Place;
 pub use self::root::{Root, is_logged, left, publish_state, remove, unpublish_state};
 use self::view::{Beside, View, is_shared_with_another};
 pub use self::word::Word;
-use super::{clock, raw};
 use crate::pure::exit::Pid;
 use crate::pure::name::ModuleName;
 use crate::pure::status::{LENGTH, Status};
@@ -73,9 +73,6 @@ pub mod file {
     /// In the status root: what became of the last upgrade.
     pub const UPGRADE: &str = ".upgrade";
 }
-
-/// A log of supervise is set aside as `NAME.old` when it is longer than this, in bytes.
-const LOG_BOUND: u64 = 256 * 1024;
 
 /// No record that is longer is one of ours, in bytes.
 const MOST: usize = 1 << 20;
@@ -127,6 +124,8 @@ pub struct Home {
     delegated: Option<Gid>,
     /// The FIFO to its logger, or from the module that it is the logger of.
     channel: Option<Channel>,
+    /// The view is in the same directory, and `status` is the view's.
+    merged: bool,
     /// What `status` says, and
     published: Option<[u8; LENGTH]>,
     /// a hash of what `state.json` says; `None` while it may say anything.
@@ -134,17 +133,15 @@ pub struct Home {
 }
 
 impl Home {
-    /// Opens the home of `name` below the status root, and takes its lock. `service` is its directory, held; a
-    /// `view` is made in it if it is asked for.
+    /// Opens the home of a module, and takes its lock. `service` is its directory, held; a `view` is made in it if it is
+    /// asked for.
     ///
     /// # Errors
     /// The lock is held, or something cannot be made; what stood there before is as it was.
-    pub fn open(root: &Path, name: &ModuleName, service: OwnedFd, view: bool) -> Result<Home, NotOpened> {
-        let path = root.join(name.as_os_str());
+    pub fn open(place: &Place, service: OwnedFd, view: bool) -> Result<Home, NotOpened> {
+        let path = place.path();
         let failed = |error: io::Error| NotOpened::Failed(path.clone(), error);
-        make_directories(root, name).map_err(failed)?;
-        let directory = openat(rustix::fs::CWD, &path, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())
-            .map_err(|errno| failed(errno.into()))?;
+        let directory = place.open(service.as_fd()).map_err(failed)?;
         let take = || lock(directory.as_fd(), Path::new(file::LOCK), &path, LOCK_PATIENCE);
         let mut lock = take()?;
         if is_shared_with_another(service.as_fd(), lock.as_fd(), 1, &[file::LOCK]) {
@@ -168,6 +165,7 @@ impl Home {
             }
             false => None,
         };
+        let merged = matches!(place, Place::Service(_));
         let home = Home {
             path,
             directory,
@@ -175,6 +173,7 @@ impl Home {
             svcontrol,
             service,
             view,
+            merged,
             delegated: None,
             channel: None,
             published: None,
@@ -182,7 +181,7 @@ impl Home {
         };
         // There from the start, so that it can be followed; one that cannot be made is missed by nobody else. The other
         // one has a line soon.
-        let _ = home.append(file::LOG_WF, b"");
+        let _ = log::append(home.directory.as_fd(), file::LOG_WF, b"");
         Ok(home)
     }
 
@@ -287,7 +286,7 @@ impl Home {
     pub fn publish(&mut self, status: &Status, state: &[u8]) -> Result<(), NotOpened> {
         let bytes = status.to_original();
         let mut result = Ok(());
-        if self.published != Some(bytes) {
+        if !self.merged && self.published != Some(bytes) {
             result = self.replace(file::STATUS, &bytes);
             self.published = result.is_ok().then_some(bytes);
         }
@@ -318,8 +317,8 @@ impl Home {
     ///
     /// # Errors
     /// Something cannot be put right now; the rest has been.
-    pub fn heal(&mut self, root: &Path, name: &ModuleName) -> Result<bool, NotOpened> {
-        let home = self.heal_home(root, name);
+    pub fn heal(&mut self, place: &Place) -> Result<bool, NotOpened> {
+        let home = self.heal_home(place);
         let beside = Beside {
             path: &self.path,
             directory: self.directory.as_fd(),
@@ -330,24 +329,22 @@ impl Home {
             Some(view) => view.heal(self.service.as_fd(), beside),
             None => Ok(false),
         };
-        let channel = self.channel.as_mut().map_or(Ok(false), |channel| channel.heal(root));
+        let channel = self.channel.as_mut().map_or(Ok(false), |channel| channel.heal(place.root()));
         let healed = home? | view? | channel?;
         if healed {
             // One that was made anew is its owner's alone.
             let _ = self.controls().try_for_each(|fifo| delegate(fifo, self.delegated));
-            let _ = self.append(file::LOG_WF, b"");
+            let _ = log::append(self.directory.as_fd(), file::LOG_WF, b"");
         }
         Ok(healed)
     }
 
-    fn heal_home(&mut self, root: &Path, name: &ModuleName) -> Result<bool, NotOpened> {
+    fn heal_home(&mut self, place: &Place) -> Result<bool, NotOpened> {
         let path = self.path.clone();
         let failed = |error: io::Error| NotOpened::Failed(path.clone(), error);
         let mut healed = false;
-        if !stands(rustix::fs::CWD, &path, self.directory.as_fd()) {
-            make_directories(root, name).map_err(failed)?;
-            self.directory = openat(rustix::fs::CWD, &path, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())
-                .map_err(|errno| failed(errno.into()))?;
+        if !place.holds(self.service.as_fd(), self.directory.as_fd()) {
+            self.directory = place.open(self.service.as_fd()).map_err(failed)?;
             (self.published, self.published_state) = (None, None);
             healed = true;
         }
@@ -387,11 +384,12 @@ impl Home {
     /// Whether a record is behind what was to be published last: it could not be written.
     #[must_use]
     pub fn is_behind(&self) -> bool {
-        self.published.is_none() || self.published_state.is_none() || self.view.as_ref().is_some_and(View::is_behind)
+        let published = self.merged || self.published.is_some();
+        !published || self.published_state.is_none() || self.view.as_ref().is_some_and(View::is_behind)
     }
 
     /// Removes what is in the status directory, under its lock, and the directory itself if nothing else is in it.
-    pub fn remove(mut self, root: &Path, name: &ModuleName) {
+    pub fn remove(mut self, place: &Place) {
         // Whoever sees the status directory gone finds no reader in the service directory either.
         self.view = None;
         // A logger's is that of another module.
@@ -400,7 +398,9 @@ impl Home {
             // What is not there need not be removed; what cannot be is found by the parent.
             let _ = unlinkat(&self.directory, own, AtFlags::empty());
         }
-        root::remove_empty(root, Some(name.clone()));
+        if let Place::Tree(root, name) = place {
+            root::remove_empty(root, Some(name.clone()));
+        }
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), NotOpened> {
@@ -410,52 +410,7 @@ impl Home {
 
     /// Appends a line to `supervise.log`, and to `supervise.log.wf` if it is a warning or worse.
     pub fn log(&self, lines: &[(Level, String)]) {
-        let now = jiff::Timestamp::new(clock::wall().seconds, 0).unwrap_or_default();
-        let local = now.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string();
-        let (mut all, mut warnings) = (String::new(), String::new());
-        for (level, text) in lines {
-            let line = format!("[{}] {local} {text}\n", level.name());
-            all += &line;
-            if *level != Level::Notice {
-                warnings += &line;
-            }
-        }
-        for (name, text) in [(file::LOG, all), (file::LOG_WF, warnings)] {
-            if !text.is_empty() {
-                // A log that cannot be written has nowhere to say so; the records tell what is true.
-                let _ = self.append(name, text.as_bytes());
-            }
-        }
-    }
-
-    fn append(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let flags =
-            OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let mode = Mode::from_raw_mode(0o644);
-        let file = match openat(&self.directory, name, flags, mode) {
-            Err(Errno::LOOP | Errno::NXIO | Errno::ISDIR) => {
-                discard(self.directory.as_fd(), Path::new(name))?;
-                openat(&self.directory, name, flags, mode)?
-            }
-            file => file?,
-        };
-        let stat = fstat(&file)?;
-        if raw::umask() & 0o644 != 0 && stat.st_size == 0 {
-            fchmod(&file, mode)?;
-        }
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            discard(self.directory.as_fd(), Path::new(name))?;
-        } else if u64::try_from(stat.st_size).unwrap_or(0) > LOG_BOUND {
-            renameat(&self.directory, name, &self.directory, format!("{name}.old"))?;
-        } else {
-            if !bytes.is_empty() {
-                rustix::io::write(&file, bytes)?;
-            }
-            return Ok(());
-        }
-        let file = openat(&self.directory, name, flags, mode)?;
-        rustix::io::write(&file, bytes)?;
-        Ok(())
+        log(self.directory.as_fd(), lines);
     }
 }
 
@@ -466,35 +421,16 @@ fn hash(bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// How bad a line of `supervise.log` is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
-    /// What was done.
-    Notice,
-    /// Something is not as it should be.
-    Warning,
-    /// It does not go on.
-    Fatal,
-}
-
-impl Level {
-    fn name(self) -> &'static str {
-        match self {
-            Level::Notice => "NOTICE",
-            Level::Warning => "WARNING",
-            Level::Fatal => "FATAL",
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::files::DIRECTORY;
     use super::*;
+    use rustix::fs::{Mode, openat};
 
     /// A home with a view, and what has been published in it.
     struct Fixture {
         directory: tempfile::TempDir,
-        name: ModuleName,
+        place: Place,
         home: Home,
     }
 
@@ -508,8 +444,9 @@ mod tests {
             let name = ModuleName::new(b"web").expect("a name");
             let root = directory.path().join("status");
             std::fs::create_dir(&root).expect("made");
-            let home = Home::open(&root, &name, service, true).expect("a home");
-            let mut fixture = Fixture { directory, name, home };
+            let place = Place::Tree(root, name);
+            let home = Home::open(&place, service, true).expect("a home");
+            let mut fixture = Fixture { directory, place, home };
             fixture.publish();
             fixture
         }
@@ -520,7 +457,7 @@ mod tests {
         }
 
         fn heal(&mut self) -> bool {
-            let healed = self.home.heal(&self.directory.path().join("status"), &self.name).expect("healed");
+            let healed = self.home.heal(&self.place).expect("healed");
             self.publish();
             healed
         }

@@ -202,7 +202,10 @@ fn is_displaced(name: &OsStr) -> bool {
 /// none yet, and nothing but a FIFO and other files of ours.
 fn is_left(path: &Path, name: &ModuleName, names: &[OsString]) -> bool {
     match fs::read(path.join(file::STATE)) {
-        Ok(bytes) => State::decode(&bytes).is_ok_and(|state| state.name == escaped(name.as_bytes())),
+        Ok(bytes) => State::decode(&bytes).is_ok_and(|state| {
+            let alone = state.record.is_some_and(|record| record.alone);
+            !alone && state.name == escaped(name.as_bytes())
+        }),
         Err(_) => {
             names.iter().all(|name| is_ours(name))
                 && fs::symlink_metadata(path.join(file::SVCONTROL)).is_ok_and(|file| file.file_type().is_fifo())

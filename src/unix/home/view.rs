@@ -227,7 +227,7 @@ fn is_out_of_reach(error: &io::Error) -> bool {
 }
 
 /// Makes `supervise/`, or the directory that it is a link to.
-fn make(service: BorrowedFd<'_>) -> io::Result<()> {
+pub(super) fn make(service: BorrowedFd<'_>) -> io::Result<()> {
     let mode = Mode::from_raw_mode(0o755);
     match mkdirat(service, file::SUPERVISE, mode) {
         Ok(()) => return Ok(()),

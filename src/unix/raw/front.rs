@@ -1,4 +1,5 @@
-//! What a process takes that stands in front of another one: signals as a queue, and a start that hides nothing of it.
+//! What a process takes that stands in front of another one: signals as a queue, a start that hides nothing of it, and a
+//! place in the background.
 //!
 //! Must never be used by a process that has a second thread.
 
@@ -42,13 +43,31 @@ pub fn hold_signals() -> Inherited {
 /// Takes a signal that is held, or waits for one, at most for `limit`; `None` when there was none, or for no reason.
 #[must_use]
 pub fn next_signal(limit: Option<Duration>) -> Option<Signal> {
+    next_of(&every_signal(), limit)
+}
+
+/// The same of these alone.
+#[must_use]
+pub fn next_signal_of(signals: &[Signal], limit: Option<Duration>) -> Option<Signal> {
+    // SAFETY: zeroes are a valid set, and this one is written to.
+    let set = unsafe {
+        let mut set: libc::sigset_t = zeroed();
+        for signal in signals {
+            libc::sigaddset(&raw mut set, signal.0);
+        }
+        set
+    };
+    next_of(&set, limit)
+}
+
+fn next_of(set: &libc::sigset_t, limit: Option<Duration>) -> Option<Signal> {
     let limit = limit.map(|limit| libc::timespec {
         tv_sec: limit.as_secs().try_into().unwrap_or(libc::time_t::MAX),
         tv_nsec: limit.subsec_nanos().into(),
     });
     let limit = limit.as_ref().map_or(ptr::null(), ptr::from_ref);
     // SAFETY: reads the set and, where it is not NULL, the time; NULL for the details is allowed.
-    let signal = unsafe { libc::sigtimedwait(&every_signal(), ptr::null_mut(), limit) };
+    let signal = unsafe { libc::sigtimedwait(set, ptr::null_mut(), limit) };
     (signal > 0).then_some(Signal(signal))
 }
 
@@ -118,4 +137,42 @@ pub fn raise(signal: Signal) {
     unsafe {
         libc::raise(signal.0);
     }
+}
+
+/// Goes on in the background: in a process of its own, with a session of its own and `/dev/null` as standard streams. The
+/// one that was started ends with 0 at once.
+///
+/// # Errors
+/// There can be no other process, or no `/dev/null`; still in the process that was started.
+pub fn detach() -> io::Result<()> {
+    // SAFETY: a path that ends in NUL, and numbers. There is one thread, so the child of the fork lacks none; the parent
+    // ends without running anything of ours.
+    unsafe {
+        let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
+        super::signal::check(null)?;
+        let child = libc::fork();
+        super::signal::check(child)?;
+        if child > 0 {
+            libc::_exit(0);
+        }
+        // A child is never the leader of a group, so there is a session for it.
+        libc::setsid();
+        for stream in 0..=libc::STDERR_FILENO {
+            libc::dup2(null, stream);
+        }
+        libc::close(null);
+    }
+    Ok(())
+}
+
+/// Ends this process by a signal, as if nobody had held it.
+pub fn die_of(signal: Signal) {
+    // SAFETY: takes numbers, and a set for which zeroes are valid.
+    unsafe {
+        libc::signal(signal.0, libc::SIG_DFL);
+        let mut set: libc::sigset_t = zeroed();
+        libc::sigaddset(&raw mut set, signal.0);
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, ptr::null_mut());
+    }
+    raise(signal);
 }

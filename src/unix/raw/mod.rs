@@ -17,11 +17,17 @@ mod streams;
 mod thread;
 
 pub use clone::{Confinement, Failure, Launch, Started, Strings, can_be_born_in, start};
-pub use front::{Inherited, hold_signals, kill_everybody, kill_group, next_signal, raise, start_behind};
+pub use front::{
+    Inherited, detach, die_of, hold_signals, kill_everybody, kill_group, next_signal, next_signal_of, raise,
+    start_behind,
+};
 pub use handed::{Descriptors, close_all, survives_exec, take_variable};
 pub use limits::Limits;
 pub use mounts::Mounts;
-pub use process::{OpenFiles, give_way, give_way_no_more, open_files, prepare_process, prepare_process_again, umask};
+pub use process::{
+    OpenFiles, give_way, give_way_no_more, open_files, prepare_process, prepare_process_again, prepare_process_alone,
+    umask,
+};
 pub use rights::Rights;
 pub use signal::{exit_status, kill, kill_by_pidfd, peek_own_thread};
 pub use streams::{Fifo, OPENING_INPUT, OPENING_OUTPUT, Output};

@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 
 use super::rights::last_capability;
+use crate::pure::exit::Signal;
 
 /// What this process was started with and its programs are to get back.
 #[derive(Debug)]
@@ -32,12 +33,24 @@ pub(super) static ORIGINAL: OnceLock<Original> = OnceLock::new();
 /// Prepares the process, before it has a second thread: every signal that can be waited for is blocked, SIGCHLD is at
 /// its default, inherited descriptors close on exec, and the soft limit of open files is raised to the hard one.
 pub fn prepare_process() {
-    prepare(None);
+    prepare(None, None);
 }
 
 /// As [`prepare_process`], in a program that was executed in the place of another one, which had raised the limit already.
 pub fn prepare_process_again(original: OpenFiles) {
-    prepare(Some(original));
+    prepare(Some(original), None);
+}
+
+/// As [`prepare_process`], for a process that any signal may end at any moment as it would any other, TERM above all,
+/// whatever it inherited: but HUP, which it ignores, SIGCHLD, and `held`, which are waited for.
+pub fn prepare_process_alone(held: &[Signal]) {
+    for (signal, handler) in [(libc::SIGHUP, libc::SIG_IGN), (libc::SIGTERM, libc::SIG_DFL)] {
+        // SAFETY: takes numbers; no handler is installed.
+        unsafe {
+            libc::signal(signal, handler);
+        }
+    }
+    prepare(None, Some(held));
 }
 
 /// The limit of open files that svtree was started with.
@@ -54,7 +67,7 @@ pub fn open_files() -> Option<OpenFiles> {
     Some(OpenFiles { soft: limit.rlim_cur, hard: limit.rlim_max })
 }
 
-fn prepare(original: Option<OpenFiles>) {
+fn prepare(original: Option<OpenFiles>, held: Option<&[Signal]>) {
     ORIGINAL.get_or_init(|| {
         let mut ignored = Vec::new();
         // SAFETY: `rt_sigaction` and `pthread_sigmask` read and write only the valid structures given to them; no
@@ -78,6 +91,13 @@ fn prepare(original: Option<OpenFiles>) {
             // Faults of our own must still end us.
             for fault in [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS] {
                 libc::sigdelset(&raw mut all, fault);
+            }
+            if let Some(held) = held {
+                libc::sigemptyset(&raw mut all);
+                libc::sigaddset(&raw mut all, libc::SIGCHLD);
+                for signal in held {
+                    libc::sigaddset(&raw mut all, signal.0);
+                }
             }
             libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, ptr::null_mut());
 

@@ -23,6 +23,8 @@ pub struct Fifo<'a> {
 pub enum Output<'a> {
     /// Where svtree's own goes.
     Inherit,
+    /// The same; and standard input comes from where svtree's own does.
+    Foreground,
     /// `/dev/null`.
     Null,
     /// A FIFO, opened to read and write: whoever writes there never gets a SIGPIPE, and what it holds lives as long as
@@ -41,7 +43,7 @@ pub(super) unsafe fn direct_all(launch: &Launch<'_>, progress: &mut Progress) ->
     unsafe {
         progress.at("opening /dev/null", "");
         let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
-        if null < 0 || libc::dup2(null, 0) < 0 {
+        if null < 0 || (launch.output != Output::Foreground && libc::dup2(null, 0) < 0) {
             return false;
         }
         progress.at(OPENING_INPUT, "");
@@ -62,7 +64,7 @@ unsafe fn direct(output: Output<'_>, null: c_int, stream: c_int) -> bool {
     // SAFETY: as for `direct_all`.
     unsafe {
         match output {
-            Output::Inherit => true,
+            Output::Inherit | Output::Foreground => true,
             Output::Null => libc::dup2(null, stream) >= 0,
             Output::Fifo(fifo) => {
                 let file = open(&fifo, libc::O_RDWR);

@@ -33,9 +33,13 @@ pub fn alive(pid: i32) -> bool {
 }
 
 /// The children of a process, zombies too.
-pub fn children(parent: i32) -> Vec<i32> {
-    let parent = parent.to_string();
-    processes().filter(|pid| stat(*pid).is_some_and(|fields| fields.get(1) == Some(&parent))).collect()
+pub fn children(of: i32) -> Vec<i32> {
+    processes().filter(|pid| parent(*pid) == of).collect()
+}
+
+/// The parent of a process; 0 when it is gone.
+pub fn parent(pid: i32) -> i32 {
+    stat(pid).and_then(|fields| fields.get(1)?.parse().ok()).unwrap_or(0)
 }
 
 /// All that descends from a process, zombies too.

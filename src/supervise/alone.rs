@@ -1,0 +1,108 @@
+//! What is different where a module is supervised alone: what of the past counts, when it leaves, and who looks after its
+//! home.
+//!
+//! Must never be asked in a tree.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::{Child, Supervise};
+use crate::pure::command::Command;
+use crate::pure::config::{Rules, Stop, When};
+use crate::pure::exit::{Exit, Signal};
+use crate::pure::machine::{Ended, Event, Left};
+use crate::pure::state::{Record, State};
+use crate::pure::status::Want;
+use crate::unix::adopt::Found;
+use crate::unix::clock;
+use crate::unix::home::{self, Level, Place};
+
+/// A home that nobody watches is looked at so often: a watch of the kernel for each of many processes would leave none for
+/// others of the same user.
+const LOOK: Duration = Duration::from_secs(3);
+
+impl Supervise {
+    /// Begins as if for the first time, but for what a predecessor left running.
+    pub(super) fn begin_alone(&mut self, recorded: &State, record: &Record, found: Found, exits: VecDeque<Exit>) {
+        self.recall(record);
+        let mut fresh = self.fresh(recorded, exits);
+        match found {
+            Found::Alive(pid, held) if record.finishing => {
+                self.between = record.started;
+                self.child = Some(Child::adopted(pid, held));
+                self.machine.take_over(fresh);
+                // Whoever waited for it is gone.
+                self.feed(Event::AdoptedFinish(pid));
+                self.feed(Event::Command(Command::Signal(Signal::KILL)));
+                self.up_again();
+            }
+            Found::Alive(pid, held) => {
+                let replaced = record.directory != self.directory();
+                if matches!(self.task.place, Place::Service(_)) && !replaced {
+                    // It may have been started although there is a file `down`.
+                    fresh.want = recorded.want();
+                }
+                self.between = record.started;
+                self.child = Some(Child::adopted(pid, held));
+                self.task.program.store(pid.get(), Ordering::SeqCst);
+                self.lines.push((Level::Notice, format!("took over pid {pid}")));
+                self.machine.take_over(fresh);
+                self.feed(Event::Adopted { pid, paused: recorded.paused });
+                if replaced {
+                    self.lines.push((Level::Notice, format!("pid {pid} runs another command, and is ended first")));
+                    // However the new one is to be stopped: it waits for this one.
+                    self.machine.adjust(Rules { stop: Stop::default(), ..self.task.loaded.policy.rules() });
+                    self.feed(Event::Command(Command::Down));
+                    self.up_again();
+                }
+            }
+            Found::Ended(pid, how, vacant) => {
+                // A pid that is another's by now leads astray.
+                let left = if vacant { self.left_by(pid, false, vacant) } else { Left::default() };
+                self.machine.take_over(fresh);
+                if left == Left::default() {
+                    return self.feed(Event::Begin);
+                }
+                self.lines.push((Level::Notice, format!("pid {pid} of a predecessor has ended and left something")));
+                self.feed(Event::Lost(Ended { pid, how, left, finish: false }));
+                self.drop_candidate();
+                self.up_again();
+            }
+            Found::Nothing => {
+                self.machine.take_over(fresh);
+                self.feed(Event::Begin);
+            }
+        }
+    }
+
+    fn up_again(&mut self) {
+        if self.task.loaded.policy.enabled {
+            self.feed(Event::Command(Command::Up));
+        }
+    }
+
+    /// Where its tries have run out, it leaves.
+    pub(super) fn after_giving_up(&self) -> Option<Event> {
+        let always = self.task.loaded.policy.restart.when == When::Always;
+        let leaves = self.task.alone && always && self.machine.want() == Want::Up;
+        leaves.then_some(Event::Command(Command::Exit))
+    }
+
+    /// Puts the home right every few seconds.
+    pub(super) fn look_when_due(&mut self) {
+        let now = clock::moment();
+        if self.look_at.is_some_and(|at| at <= now) {
+            self.look_at = Some(now.plus(LOOK));
+            self.heal();
+            // Whoever follows one that was taken away finds it again.
+            let _ = home::open_logs(self.home.directory());
+        }
+    }
+
+    /// The word of whoever sits at the terminal: the program gets it, too.
+    pub(super) fn interrupt(&mut self) {
+        self.feed(Event::Command(Command::Signal(Signal::INT)));
+        self.feed(Event::Release);
+    }
+}
