@@ -17,7 +17,8 @@ use crate::pure::config::{Policy, Program, ReadyBy};
 use crate::pure::name::ModuleName;
 use crate::unix::accounts::{Answer, Asked};
 use crate::unix::environment::Variables;
-use crate::unix::scan::{self, Entry, Module};
+use crate::unix::home::file;
+use crate::unix::scan::{self, Entry, Logger, Module};
 use crate::unix::spawn;
 
 /// Checks each directory: a module, a group, or a services directory with such in it.
@@ -127,6 +128,7 @@ impl Check {
                 }
             }
         }
+        self.logger(&path.join(file::LOGGER), &module.logger);
         let finish = path.join("finish");
         if finish.exists()
             && let Err(why) = executable(&finish)
@@ -140,6 +142,15 @@ impl Check {
             if on && let Err(why) = executable(&control) {
                 self.mistake(path, &format!("control/{letter}: {why}"));
             }
+        }
+    }
+
+    /// A directory of that name without a `run` is none.
+    fn logger(&mut self, path: &Path, logger: &Logger) {
+        match logger {
+            Logger::Module(module) => self.module(path, module),
+            Logger::Unfinished(..) if path.join("run").exists() => self.mistake(path, "run is not executable"),
+            Logger::Unfinished(..) | Logger::None => {}
         }
     }
 }

@@ -129,15 +129,17 @@ pub fn diff(desired: &impl Wishes, actual: &BTreeMap<ModuleName, Actual>, now: M
 /// Whether a logger that is not asked for, or not as it is, has to stay: its module is not through with it.
 fn is_needed(desired: &impl Wishes, actual: &BTreeMap<ModuleName, Actual>, logger: &ModuleName) -> bool {
     let Some(module) = logger.logged() else { return false };
-    match actual.get(&module) {
-        Some(Actual::Retiring(_)) => true,
-        // One that is replaced under a module that stays goes at once: what is said meanwhile waits for the next one.
-        Some(Actual::Beginning(id) | Actual::Running(id)) => match desired.wish(&module) {
-            Some(wish) if wish.id == *id => wish.logged && desired.wish(logger).is_none(),
-            Some(_) | None => true,
-        },
-        Some(Actual::Left(_) | Actual::Refused(..) | Actual::Ended) | None => false,
-    }
+    let wish = desired.wish(&module);
+    let stays = match actual.get(&module) {
+        Some(Actual::Retiring(_)) => false,
+        Some(Actual::Beginning(id) | Actual::Running(id)) => wish.is_some_and(|wish| wish.id == *id),
+        Some(Actual::Left(_)) => return false,
+        // Its program may run all the same, as after a death of svtree.
+        Some(Actual::Refused(..) | Actual::Ended) | None if wish.is_none() => return false,
+        Some(Actual::Refused(..) | Actual::Ended) | None => true,
+    };
+    // One that is replaced under a module that stays goes at once: what is said meanwhile waits for the next one.
+    !stays || (wish.is_some_and(|wish| wish.logged) && desired.wish(logger).is_none())
 }
 
 /// What is to be started.
@@ -334,6 +336,9 @@ mod tests {
         assert_eq!(steps(&wants(&[("a", 1, 0), ("a/log", 3, 0)]), &both), [Step::Retire(name("a/log"))]);
         let mut desired = wants(&[("a", 1, 0)]);
         assert_eq!(steps(&desired, &both), []);
+        // Taken over from a dead svtree, as its module is about to be.
+        let alone = has(&[("a/log", Actual::Running(id(2)))]);
+        assert_eq!(steps(&desired, &alone), [Step::Start(name("a"), id(1))]);
         desired.values_mut().for_each(|desired| desired.logged = false);
         assert_eq!(steps(&desired, &both), [Step::Retire(name("a/log"))]);
     }

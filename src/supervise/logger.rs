@@ -19,7 +19,7 @@ use crate::unix::home::{Channel, Level, NotOpened, file};
 pub(super) struct Draining {
     /// It is told to end then; `None`: it has all the time.
     pub(super) until: Option<Moment>,
-    /// The longest that may take.
+    /// The longest that may take then.
     within: Option<Duration>,
     /// It is told when the last writer is gone.
     closed: bool,
@@ -90,10 +90,13 @@ impl Supervise {
     pub(super) fn drain(&mut self, within: Option<Duration>) {
         self.retired = true;
         self.removes = true;
-        let timeout = [self.task.loaded.policy.stop.timeout, within].into_iter().flatten().min();
+        // Of what time there is, half is for what a signal takes.
+        let half = within.map(|within| within / 2);
+        let timeout = [self.task.loaded.policy.stop.timeout, half].into_iter().flatten().min();
         let now = clock::moment();
         let until = timeout.map(|timeout| now.plus(timeout));
-        self.draining = Some(Draining { until, within, closed: false, look_at: now, ends_by: None, starts: STARTS });
+        self.draining =
+            Some(Draining { until, within: half, closed: false, look_at: now, ends_by: None, starts: STARTS });
         self.go_on_draining();
     }
 
