@@ -168,6 +168,9 @@ impl Supervise {
             leaving,
             stopping: match self.machine.phase() {
                 Phase::Stopping { kill_at, killed, .. } => Some((kill_at.map(|at| at.0), *killed)),
+                Phase::Sweeping { kill_at: Some(at), whole: true, .. } | Phase::Finishing { kill_at: Some(at), .. } => {
+                    Some((Some(at.0), false))
+                }
                 Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Starting | Phase::Up { .. } => None,
                 Phase::Sweeping { .. } | Phase::Looking { .. } | Phase::StartingFinish => None,
                 Phase::Finishing { .. } | Phase::Gone => None,

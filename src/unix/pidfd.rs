@@ -98,6 +98,14 @@ pub fn claimed() -> Vec<Pid> {
     claims(|claimed| claimed.iter().copied().collect())
 }
 
+/// Whether all of these are kept so: pids as the kernel lists them, with a blank behind each.
+#[must_use]
+pub fn all_claimed(list: &[u8]) -> bool {
+    let pids = list.split(|byte| *byte == b' ').filter(|pid| !pid.is_empty());
+    let number = |pid: &[u8]| Pid::new(std::str::from_utf8(pid).ok()?.trim_end().parse().ok()?);
+    claims(|claimed| pids.into_iter().all(|pid| number(pid).is_some_and(|pid| claimed.contains(&pid))))
+}
+
 /// Collects what this very thread is the parent of and nobody supervises: orphans that the kernel gave to svtree.
 ///
 /// Programs are children of their modules' threads, and `__WNOTHREAD` passes them over; so nothing is ever collected

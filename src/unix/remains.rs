@@ -102,16 +102,20 @@ pub fn may_exist() -> bool {
     match children.as_ref().map(|children| children.read_at(&mut text, 0)) {
         Some(Ok(0)) => false,
         // Programs that were followed, and all of them after an upgrade, are children of that thread, too.
-        Some(Ok(count)) => {
-            let whole = count < text.len() && text.get(..count).is_some_and(|text| text.ends_with(b" "));
-            let pids = text.get(..count).unwrap_or_default().split(|byte| *byte == b' ').filter(|pid| !pid.is_empty());
-            let claimed = pidfd::claimed();
-            let is_claimed = |pid: &[u8]| claimed.iter().any(|claimed| claimed.to_string().as_bytes() == pid);
-            !whole || !pids.into_iter().all(is_claimed)
-        }
+        Some(Ok(count)) if count < text.len() => text.get(..count).is_none_or(|text| !pidfd::all_claimed(text)),
+        Some(Ok(_)) => whole(children.as_ref()).is_none_or(|text| !pidfd::all_claimed(&text)),
         // Without that file only the search tells.
         Some(Err(_)) | None => true,
     }
+}
+
+/// A long list, in one reading: what is read in two does not fit together.
+#[inline(never)]
+fn whole(children: Option<&File>) -> Option<Vec<u8>> {
+    let mut text = vec![0; 1 << 16];
+    let count = children?.read_at(&mut text, 0).ok().filter(|count| *count < text.len())?;
+    text.truncate(count);
+    Some(text)
 }
 
 /// One process that was left.

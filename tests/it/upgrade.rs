@@ -15,6 +15,7 @@ use crate::harness::{
     CRASHING, DEAF, NOTING, ONE_COPY, Ran, SLEEPER, SVTREE, Tree, alive, arguments, descriptors, environment,
     eventually, process_field, remove, signal_pid, spawn, stays, text, write, zombies,
 };
+use crate::keeper::{svscan, svscan_after};
 
 /// A tree whose svtree was started as `./svtree`, a link in the tree's directory.
 fn linked() -> Tree {
@@ -234,6 +235,42 @@ fn a_finish_that_runs_meanwhile_runs_once_and_to_its_end() {
     tree.up_again("web", pid);
     assert_eq!(tree.notes("finish"), ["begun", "ended"]);
     assert_eq!(tree.notes("web").len(), 2);
+}
+
+#[test]
+fn a_finish_that_hangs_is_killed_when_it_would_have_been() {
+    let tree = Tree::running();
+    let finish = "#!/bin/sh\necho $$ >> \"$SVTREE_IT/notes/finish\"\nexec sleep 1000\n";
+    tree.service("web").run(NOTING).script("finish", finish).file("timeout-finish", "2000").moved_in();
+    let pid = tree.up("web");
+    signal_pid(pid, Signal::KILL);
+    let hangs = tree.noted_pids("finish", 1)[0];
+    let begun = Instant::now();
+    // Each time would begin anew with each of these.
+    eventually("it to be killed", || {
+        upgrade(&tree).ok();
+        !alive(hangs)
+    });
+    assert!(begun.elapsed() >= Duration::from_millis(1500), "{:?}", begun.elapsed());
+    tree.up_again("web", pid);
+}
+
+#[test]
+fn svscan_behind_a_keeper_is_upgraded_and_kept() {
+    let tree = Tree::new().options(["--log", "none", "--keep"]);
+    tree.service("web").run(NOTING).moved_in();
+    tree.start();
+    let (keeper, pid) = (tree.pid_of_svtree(), tree.up("web"));
+    let before = svscan(keeper);
+    upgrade(&tree).ok();
+    assert_eq!(svscan(keeper), before);
+    signal_pid(before, Signal::KILL);
+    svscan_after(keeper, before);
+    eventually("it to be supervised again", || tree.called("svok", ["web"]).code == Some(0));
+    assert_eq!(tree.pid("web"), Some(pid));
+    assert_eq!(tree.notes("web").len(), 1);
+    assert_eq!(tree.stop().code(), Some(0));
+    assert!(!alive(pid));
 }
 
 #[test]

@@ -198,7 +198,12 @@ impl Machine {
                     Some(start) if self.want == Want::Up => Verdict::Start(start.plus(self.restart.delay)),
                     Some(_) | None => Verdict::Rest,
                 };
+                let begun = self.stopping.take().and_then(|stopping| stopping.kill_at);
                 self.finish_spawned(now, pid);
+                // Its time goes on, if it is one that the policy could have given it.
+                if let (Phase::Finishing { kill_at: Some(at), .. }, Some(begun)) = (&mut self.phase, begun) {
+                    *at = (*at).min(begun);
+                }
             }
             Event::Lost(ended) => {
                 self.adopted = true;
