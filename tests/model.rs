@@ -63,6 +63,9 @@ struct World {
     unwell: bool,
     /// It has ended well, untold.
     done: bool,
+    stops_itself: bool,
+    /// What is said to be the program.
+    named: Option<Pid>,
     /// Whether the environment has more than letters, exits and time: a `finish`, remains, pauses, a full disk, edits.
     /// They have nothing to do with the limits of restarts, and both at once are too many states.
     disturbed: bool,
@@ -104,6 +107,9 @@ enum Move {
     Reconfigured,
     Ready,
     Unwell,
+    /// The program says that it ends, or that another process is the program.
+    Stopping,
+    MainPid,
     /// The first script of those that run ends, and stood for its signal or not.
     Controlled(bool),
 }
@@ -149,6 +155,8 @@ impl World {
             said: false,
             unwell: false,
             done: false,
+            stops_itself: false,
+            named: None,
             disturbed: false,
             full: false,
             editing: false,
@@ -213,7 +221,7 @@ impl World {
             moves.push(Move::Unwell);
         }
         if self.awaits == Awaits::Word {
-            moves.push(Move::Ready);
+            moves.extend([Move::Ready, Move::Stopping, Move::MainPid]);
         }
         moves
     }
@@ -286,6 +294,17 @@ impl World {
                 let awaited = self.machine.readiness() == Readiness::Awaited;
                 self.said |= awaited && matches!(self.machine.phase(), Phase::Up { .. });
                 self.feed(Event::Ready, true)
+            }
+            Move::Stopping => {
+                self.stops_itself |= matches!(self.machine.phase(), Phase::Up { .. });
+                self.feed(Event::Stopping, true)?;
+                self.feed(Event::Extend(UNIT), true)
+            }
+            Move::MainPid => {
+                self.named = Some(self.pid());
+                self.feed(Event::MainPid(self.named.expect("just made")), true)?;
+                self.named = None;
+                Ok(())
             }
             Move::Unwell => {
                 let runs = matches!(self.machine.phase(), Phase::Up { .. });
@@ -376,6 +395,8 @@ impl World {
                         self.signals.push(signal);
                         self.signal(pid, signal)?;
                     }
+                    // What was the program goes on beside it, and is no business of the machine's.
+                    Action::Follow(pid) if self.named == Some(pid) => self.program = Some((pid, Process::Runs)),
                     Action::Follow(pid) => {
                         if !self.remains || !matches!(self.program, Some((_, Process::Zombie))) {
                             return Err("follows what is not there".to_owned());
@@ -439,6 +460,7 @@ impl World {
             return Ok(Event::SpawnFailed(NotStarted { why: "no".to_owned(), shortage: false }));
         }
         (self.said, self.unwell, self.done) = (false, false, false);
+        self.stops_itself = false;
         // A zombie keeps its pid until it is reaped: the new program gets another one.
         self.killed = false;
         let pid = self.pid();
@@ -583,10 +605,10 @@ impl World {
         if !self.full && !self.left && !published && self.machine.deadline().is_none() {
             return Err(format!("the record says {:?}, and ready is {ready}", self.published_ready));
         }
-        if self.unwell && up {
-            return Err("what is not well runs on".to_owned());
+        if (self.unwell || self.stops_itself) && up {
+            return Err("what is not well, or ends, counts as up".to_owned());
         }
-        if self.machine.cause() != &Cause::Asked && !(self.unwell && runs) {
+        if self.machine.cause() != &Cause::Asked && !((self.unwell || self.stops_itself) && runs) {
             return Err("a cause without a program".to_owned());
         }
         Ok(())

@@ -111,7 +111,7 @@ impl Check {
                     Ok(variables) => {
                         let check = match &policy.ready.by {
                             Some(ReadyBy::Check(words)) => Some(("ready.check: ", words)),
-                            Some(ReadyBy::Descriptor(_) | ReadyBy::Exit) | None => None,
+                            Some(ReadyBy::Descriptor(_) | ReadyBy::Notify | ReadyBy::Exit) | None => None,
                         };
                         let own = match &policy.program {
                             // No file asks for what is typed.

@@ -82,7 +82,10 @@ fn note(state: &State, now: Now) -> String {
         });
     }
     parts.extend(wanted(state).map(str::to_owned));
+    parts.extend(state.status.as_deref().map(one_line));
+    parts.extend(state.errno.map(|errno| format!("errno {errno}")));
     let flags = [
+        (state.reloading, "reloading"),
         (state.paused, "paused"),
         (state.changed, "changed"),
         (state.adopted && state.pid.is_some(), "adopted"),

@@ -15,6 +15,7 @@ pub mod machine;
 pub mod name;
 pub mod reconcile;
 pub mod restart;
+pub mod sd_notify;
 pub mod size;
 pub mod state;
 pub mod status;

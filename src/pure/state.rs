@@ -160,6 +160,9 @@ pub struct Record {
     /// While it is being stopped: `CLOCK_MONOTONIC` in nanoseconds when KILL follows, and whether it was sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopping: Option<(Option<u64>, bool)>,
+    /// Whether that is since the program said that it ends.
+    #[serde(skip_serializing_if = "is_false")]
+    pub itself: bool,
     /// Why, if that is since it is not well.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unwell: Option<String>,
@@ -169,6 +172,12 @@ pub struct Record {
     /// `CLOCK_MONOTONIC` in nanoseconds when it became ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready: Option<u64>,
+    /// The same by when it is to be ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready_by: Option<u64>,
+    /// How often it is to say that it is well, in nanoseconds, and by when next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watchdog: Option<(u64, Option<u64>)>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
@@ -205,6 +214,12 @@ pub struct State {
     pub ready: bool,
     /// RFC 3339, when it was said to be ready.
     pub ready_since: Option<String>,
+    /// Whether the program says that it reads its configuration again.
+    pub reloading: bool,
+    /// What the program says that it does.
+    pub status: Option<String>,
+    /// The number of the error that the program says it has met.
+    pub errno: Option<i32>,
     /// Whether it is stopped by `p`.
     pub paused: bool,
     /// Whether alarms are on.

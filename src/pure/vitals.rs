@@ -1,4 +1,4 @@
-//! The vital signs of a program that runs: what it is to show, by when, and what is asked when.
+//! The vital signs of a program that runs: what it is to show, by when, what it says of itself, and what is asked when.
 //!
 //! A value beside the machine for as long as the program runs; what it concludes goes to the machine as an event. Must
 //! never know the phases of a module, and never ask by itself.
@@ -6,6 +6,8 @@
 use std::time::Duration;
 
 use super::config::{Ready, ReadyBy};
+use super::exit::Pid;
+use super::sd_notify::Said;
 use super::time::Moment;
 
 /// Until a check says that the program is ready it is asked again after this,
@@ -16,84 +18,176 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// What follows from the clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Due {
-    /// The check of readiness is to be run; `answered` follows.
+    /// The check of readiness is to be run; `ready` or `not_yet` follows.
     Ask,
-    /// It has failed, and why.
+    /// The program is not well, and why.
     Unwell(String),
+}
+
+/// What follows from what the program says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// It is ready, and was not before.
+    Ready,
+    /// It is not well, and why.
+    Unwell(String),
+    /// It ends by itself.
+    Stopping,
+    /// It needs so long from now for what it does, and is ready already.
+    Extend(Duration),
+    /// This process is the program.
+    MainPid(Pid),
+}
+
+/// What the program says of itself, for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Words {
+    /// What it does.
+    pub status: Option<String>,
+    /// Why it failed.
+    pub errno: Option<i32>,
+    /// Whether it reads its configuration again.
+    pub reloading: bool,
+}
+
+/// When something is due of which the program knows: what a successor goes on with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// It is not ready yet, and is a failure at this moment.
+    pub ready_by: Option<Moment>,
+    /// Once it is ready, how often it is to say that it is well;
+    pub watchdog: Option<Duration>,
+    /// not having said so by then is a failure.
+    pub watchdog_by: Option<Moment>,
 }
 
 /// What is awaited of one program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vitals {
-    /// It is not ready yet, and is a failure at this moment.
-    ready_by: Option<Moment>,
+    awaited: bool,
     limit: Option<Duration>,
+    terms: Terms,
     /// The check of readiness is run then; not while one runs.
     ask_at: Option<Moment>,
     pause: Duration,
+    /// What it says of itself.
+    pub words: Words,
 }
 
 impl Vitals {
-    /// Of a program that was started, or taken over, and is not ready yet.
+    /// Of a program that was started, or was taken over from a predecessor that could not say when anything is due: all
+    /// time begins now.
     #[must_use]
-    pub fn begin(now: Moment, ready: &Ready) -> Vitals {
+    pub fn begin(now: Moment, ready: &Ready, awaited: bool) -> Vitals {
         let limit = ready.limit();
-        Vitals {
-            ready_by: limit.map(|limit| now.plus(limit)),
+        let mut vitals = Vitals {
+            awaited: true,
             limit,
+            terms: Terms { ready_by: limit.map(|limit| now.plus(limit)), watchdog: ready.watchdog, watchdog_by: None },
             ask_at: matches!(ready.by, Some(ReadyBy::Check(_))).then_some(now),
             pause: FIRST_PAUSE,
+            words: Words::default(),
+        };
+        if !awaited {
+            vitals.ready(now);
         }
+        vitals
     }
 
     /// When something is due.
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
-        [self.ready_by, self.ask_at].into_iter().flatten().min()
+        [self.terms.ready_by, self.terms.watchdog_by, self.ask_at].into_iter().flatten().min()
     }
 
     /// What is due; to be asked until nothing is.
     pub fn due(&mut self, now: Moment) -> Option<Due> {
-        if self.ready_by.is_some_and(|by| by <= now) {
-            self.ready();
-            return Some(Due::Unwell(format!("not ready within {}", seconds(self.limit.unwrap_or_default()))));
+        let is_past = |at: &mut Moment| *at <= now;
+        if self.terms.ready_by.take_if(is_past).is_some() {
+            self.ask_at = None;
+            return Some(Due::Unwell(format!("not ready within {}", seconds(self.limit))));
         }
-        self.ask_at.take_if(|at| *at <= now).map(|_| Due::Ask)
+        if self.terms.watchdog_by.take_if(is_past).is_some() {
+            return Some(Due::Unwell(format!("no WATCHDOG=1 for {}", seconds(self.terms.watchdog))));
+        }
+        self.ask_at.take_if(is_past).map(|_| Due::Ask)
     }
 
-    /// It is ready: nothing more is awaited.
-    pub fn ready(&mut self) {
-        (self.ready_by, self.ask_at) = (None, None);
+    /// It is ready.
+    pub fn ready(&mut self, now: Moment) {
+        self.awaited = false;
+        (self.terms.ready_by, self.ask_at) = (None, None);
+        self.feed_watchdog(now);
     }
 
     /// The check of readiness has not said so: it is asked again.
     pub fn not_yet(&mut self, now: Moment) {
-        self.ask_at = Some(now.plus(self.pause));
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        if self.awaited {
+            self.ask_at = Some(now.plus(self.pause));
+            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// The program has said something.
+    pub fn hear(&mut self, now: Moment, said: Said) -> Option<Heard> {
+        match said {
+            Said::Ready => {
+                self.words.reloading = false;
+                let was_awaited = self.awaited;
+                if was_awaited {
+                    self.ready(now);
+                }
+                return was_awaited.then_some(Heard::Ready);
+            }
+            Said::Reloading => self.words.reloading = !self.awaited,
+            Said::Stopping => return Some(Heard::Stopping),
+            Said::Status(text) => self.words.status = Some(text).filter(|text| !text.is_empty()),
+            Said::Errno(errno) => self.words.errno = Some(errno).filter(|errno| *errno != 0),
+            Said::Extend(time) => match &mut self.terms.ready_by {
+                Some(by) => *by = (*by).max(now.plus(time)),
+                None => return Some(Heard::Extend(time)),
+            },
+            Said::WatchdogEvery(time) => {
+                self.terms.watchdog = Some(time).filter(|time| !time.is_zero());
+                self.feed_watchdog(now);
+            }
+            Said::Watchdog => self.feed_watchdog(now),
+            Said::Trigger => return Some(Heard::Unwell("it said WATCHDOG=trigger".to_owned())),
+            Said::MainPid(pid) => return Some(Heard::MainPid(pid)),
+            Said::Store | Said::Wrong(_) => {}
+        }
+        None
+    }
+
+    fn feed_watchdog(&mut self, now: Moment) {
+        if !self.awaited {
+            self.terms.watchdog_by = self.terms.watchdog.map(|time| now.plus(time));
+        }
     }
 
     /// The program was stopped for so long, and for it time stood still.
     pub fn stood_still(&mut self, time: Duration) {
-        for moment in [&mut self.ready_by, &mut self.ask_at].into_iter().flatten() {
+        let Terms { ready_by, watchdog_by, watchdog: _ } = &mut self.terms;
+        for moment in [ready_by, watchdog_by, &mut self.ask_at].into_iter().flatten() {
             *moment = moment.plus(time);
         }
     }
 
-    /// By when it is to be ready.
+    /// What a successor goes on with.
     #[must_use]
-    pub fn ready_by(&self) -> Option<Moment> {
-        self.ready_by
+    pub fn terms(&self) -> Terms {
+        self.terms
     }
 
-    /// As a predecessor had it.
-    pub fn resume(&mut self, ready_by: Option<Moment>) {
-        self.ready_by = ready_by.or(self.ready_by);
+    /// As a predecessor had it, which ran as this very process: nothing was missed meanwhile.
+    pub fn resume(&mut self, terms: Terms) {
+        self.terms = terms;
     }
 }
 
 /// A time as it is told: `60s`, `0.5s`.
-fn seconds(time: Duration) -> String {
-    format!("{}s", time.as_secs_f64())
+fn seconds(time: Option<Duration>) -> String {
+    format!("{}s", time.unwrap_or_default().as_secs_f64())
 }
 
 #[cfg(test)]
@@ -106,7 +200,17 @@ mod tests {
     }
 
     fn awaited(by: ReadyBy, timeout: Option<Limit>) -> Vitals {
-        Vitals::begin(at(1000), &Ready { by: Some(by), of_file: false, timeout })
+        Vitals::begin(at(1000), &Ready { by: Some(by), timeout, ..Ready::default() }, true)
+    }
+
+    fn watched() -> Vitals {
+        let watchdog = Some(Duration::from_millis(300));
+        let mut vitals =
+            Vitals::begin(at(1000), &Ready { by: Some(ReadyBy::Notify), watchdog, ..Ready::default() }, true);
+        assert_eq!(vitals.hear(at(1000), Said::Watchdog), None);
+        assert_eq!(vitals.deadline(), Some(at(61_000)), "before it is ready nothing watches it");
+        assert_eq!(vitals.hear(at(2000), Said::Ready), Some(Heard::Ready));
+        vitals
     }
 
     #[test]
@@ -134,7 +238,66 @@ mod tests {
             assert_eq!(vitals.deadline(), Some(at(now + pause)));
             now += pause;
         }
-        vitals.ready();
+        vitals.ready(at(now));
         assert_eq!((vitals.due(at(now)), vitals.deadline()), (None, None));
+    }
+
+    #[test]
+    fn a_watchdog_begins_with_ready_and_is_fed() {
+        let mut vitals = watched();
+        assert_eq!(vitals.deadline(), Some(at(2300)));
+        assert_eq!((vitals.hear(at(2250), Said::Watchdog), vitals.due(at(2549))), (None, None));
+        vitals.stood_still(Duration::from_millis(50));
+        assert_eq!(vitals.due(at(2600)), Some(Due::Unwell("no WATCHDOG=1 for 0.3s".into())));
+        assert_eq!((vitals.due(at(9999)), vitals.deadline()), (None, None), "it is told once");
+    }
+
+    #[test]
+    fn the_program_can_change_its_watchdog_and_pull_it() {
+        let mut vitals = watched();
+        vitals.hear(at(2100), Said::WatchdogEvery(Duration::from_secs(5)));
+        assert_eq!(vitals.deadline(), Some(at(7100)));
+        vitals.hear(at(2200), Said::WatchdogEvery(Duration::ZERO));
+        assert_eq!((vitals.deadline(), vitals.hear(at(2200), Said::Watchdog)), (None, None));
+        assert_eq!(vitals.deadline(), None);
+        assert_eq!(
+            vitals.hear(at(2300), Said::Trigger),
+            Some(Heard::Unwell("it said WATCHDOG=trigger".into())),
+            "also without one"
+        );
+    }
+
+    #[test]
+    fn the_time_to_be_ready_is_only_ever_extended() {
+        let mut vitals = awaited(ReadyBy::Notify, Some(Limit::After(Duration::from_secs(10))));
+        assert_eq!(vitals.hear(at(1000), Said::Extend(Duration::from_secs(1))), None);
+        assert_eq!(vitals.deadline(), Some(at(11_000)));
+        assert_eq!(vitals.hear(at(5000), Said::Extend(Duration::from_secs(20))), None);
+        assert_eq!(vitals.deadline(), Some(at(25_000)));
+        assert_eq!(vitals.hear(at(6000), Said::Ready), Some(Heard::Ready));
+        let time = Duration::from_secs(3);
+        assert_eq!(vitals.hear(at(6000), Said::Extend(time)), Some(Heard::Extend(time)));
+    }
+
+    #[test]
+    fn what_it_says_for_people_is_kept() {
+        let mut vitals = watched();
+        vitals.hear(at(0), Said::Status("reads".into()));
+        vitals.hear(at(0), Said::Errno(2));
+        vitals.hear(at(0), Said::Reloading);
+        assert_eq!(vitals.words, Words { status: Some("reads".into()), errno: Some(2), reloading: true });
+        assert_eq!(vitals.hear(at(0), Said::Ready), None, "it was ready");
+        vitals.hear(at(0), Said::Status(String::new()));
+        vitals.hear(at(0), Said::Errno(0));
+        assert_eq!(vitals.words, Words::default());
+    }
+
+    #[test]
+    fn what_is_taken_over_ready_is_watched_from_then_on() {
+        let ready = Ready { by: Some(ReadyBy::Notify), watchdog: Some(Duration::from_secs(1)), ..Ready::default() };
+        let mut vitals = Vitals::begin(at(500), &ready, false);
+        assert_eq!(vitals.deadline(), Some(at(1500)));
+        vitals.resume(Terms { watchdog_by: Some(at(700)), ..vitals.terms() });
+        assert_eq!(vitals.due(at(700)), Some(Due::Unwell("no WATCHDOG=1 for 1s".into())));
     }
 }

@@ -5,15 +5,17 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Loaded, Supervise};
 use crate::pure::config::ReadyBy;
 use crate::pure::machine::{Event, Phase, Readiness};
+use crate::pure::state::{Record, State};
 use crate::pure::time::Moment;
-use crate::pure::vitals::{Due, Vitals};
-use crate::unix::clock;
+use crate::pure::vitals::{Due, Terms, Vitals, Words};
 use crate::unix::home::{Level, Word};
 use crate::unix::spawn::NotStarted;
+use crate::unix::{clock, report};
 
 /// So many reads empty the FIFO of a program that writes more than a newline.
 const READS: usize = 64;
@@ -21,7 +23,7 @@ const READS: usize = 64;
 /// For the program that runs.
 #[derive(Debug)]
 pub(super) struct Care {
-    vitals: Vitals,
+    pub(super) vitals: Vitals,
     /// What it was started with, as far as that is known.
     pub(super) loaded: Arc<Loaded>,
     /// Where it writes its newline. It stays open after that: a program that goes on writing is not to end by it.
@@ -33,8 +35,8 @@ pub(super) struct Care {
 }
 
 impl Care {
-    fn new(loaded: Arc<Loaded>, word: Option<OwnedFd>) -> Care {
-        let vitals = Vitals::begin(clock::moment(), &loaded.policy.ready);
+    fn new(loaded: Arc<Loaded>, word: Option<OwnedFd>, awaited: bool) -> Care {
+        let vitals = Vitals::begin(clock::moment(), &loaded.policy.ready, awaited);
         Care { vitals, loaded, word, paused_at: None, told: None }
     }
 
@@ -43,15 +45,16 @@ impl Care {
         self.word.iter().map(AsFd::as_fd)
     }
 
-    /// The number of the FIFO, and by when the program is to be ready: for the next svtree.
-    pub(super) fn handed(&self) -> (Option<RawFd>, Option<Moment>) {
-        (self.word.as_ref().map(AsRawFd::as_raw_fd), self.vitals.ready_by())
+    /// The number of the FIFO, for the next svtree.
+    pub(super) fn word(&self) -> Option<RawFd> {
+        self.word.as_ref().map(AsRawFd::as_raw_fd)
     }
 }
 
 impl Supervise {
     /// The FIFO on which the program that is to be started says that it is ready, if it is told to.
-    pub(super) fn word(&self) -> Result<Option<(Word, i32)>, NotStarted> {
+    pub(super) fn word(&mut self) -> Result<Option<(Word, i32)>, NotStarted> {
+        self.prepare_notify().map_err(|error| NotStarted::unprepared("the socket for its words", error))?;
         let Some(ReadyBy::Descriptor(number)) = self.task.loaded.policy.ready.by else { return Ok(None) };
         match self.home.new_word() {
             Ok(word) => Ok(Some((word, number))),
@@ -63,44 +66,71 @@ impl Supervise {
     #[inline(never)]
     pub(super) fn begin_care(&mut self, word: Option<OwnedFd>) {
         self.end_care();
+        self.care_for(word, true);
+    }
+
+    fn care_for(&mut self, word: Option<OwnedFd>, awaited: bool) {
         if self.task.loaded.policy.ready.by.is_some() {
-            self.care = Some(Box::new(Care::new(Arc::clone(&self.task.loaded), word)));
+            self.care = Some(Box::new(Care::new(Arc::clone(&self.task.loaded), word, awaited)));
         }
     }
 
-    /// The program of a predecessor was taken over: what is still awaited of it.
-    pub(super) fn recall_care(&mut self) {
-        if self.machine.readiness() != Readiness::Awaited {
-            return;
-        }
-        match self.task.loaded.policy.ready.by {
-            // Nothing would ever say so any more.
-            None => self.is_ready(),
-            Some(ReadyBy::Check(_) | ReadyBy::Exit) => self.begin_care(None),
-            Some(ReadyBy::Descriptor(_)) => match self.home.word_again() {
-                Ok(Some(word)) => self.begin_care(Some(word)),
-                // It has let go of the descriptor while nobody listened, as programs do that have written to it.
-                Ok(None) => {
-                    self.begin_care(None);
-                    self.is_ready();
-                }
-                Err(error) => {
-                    let text = format!("opening the FIFO for its readiness: {}", crate::unix::report::plain(&error));
-                    self.lines.push((Level::Warning, text));
-                    self.begin_care(None);
-                }
-            },
-        }
+    /// The program of a predecessor that died is taken over: what is still awaited of it. Before the machine hears of it,
+    /// since the record that is written then says all. Says whether it is ready after all.
+    #[must_use]
+    pub(super) fn recall_care(&mut self, state: &State, record: &Record) -> bool {
+        self.recall_notify(None);
+        let word = match self.task.loaded.policy.ready.by {
+            Some(ReadyBy::Descriptor(_)) => self.home.word_again(),
+            Some(ReadyBy::Notify | ReadyBy::Check(_) | ReadyBy::Exit) | None => Ok(None),
+        };
+        // It has let go of the descriptor while nobody listened, as programs do that have written to it.
+        let is_said = matches!((&word, &self.task.loaded.policy.ready.by), (Ok(None), Some(ReadyBy::Descriptor(_))));
+        let word = word.unwrap_or_else(|error| {
+            let text = format!("opening the FIFO for its readiness: {}", report::plain(&error));
+            self.lines.push((Level::Warning, text));
+            None
+        });
+        // What was due in the meantime was missed by svtree and not by the program.
+        let is_ready = self.go_on_caring(word, state, |begun| Terms {
+            watchdog: record.watchdog.map_or(begun.watchdog, |(every, _)| Some(Duration::from_nanos(every))),
+            ..begun
+        });
+        is_said || is_ready
     }
 
-    /// As a predecessor handed it down.
-    pub(super) fn inherit_care(&mut self, word: Option<OwnedFd>, ready_by: Option<Moment>) {
-        if self.machine.readiness() == Readiness::Awaited {
-            self.begin_care(word);
-            if let Some(care) = &mut self.care {
-                care.vitals.resume(ready_by);
-            }
+    /// The same of the program of a predecessor that ran as this very process.
+    #[must_use]
+    pub(super) fn inherit_care(
+        &mut self,
+        word: Option<OwnedFd>,
+        socket: Option<OwnedFd>,
+        state: &State,
+        record: &Record,
+    ) -> bool {
+        self.recall_notify(socket);
+        self.go_on_caring(word, state, |_| Terms {
+            ready_by: record.ready_by.map(Moment),
+            watchdog: record.watchdog.map(|(every, _)| Duration::from_nanos(every)),
+            watchdog_by: record.watchdog.and_then(|(_, by)| by).map(Moment),
+        })
+    }
+
+    fn go_on_caring(&mut self, word: Option<OwnedFd>, state: &State, terms: impl FnOnce(Terms) -> Terms) -> bool {
+        let awaited = match self.machine.readiness() {
+            // Its predecessor knew nothing of readiness.
+            Readiness::Unasked => return false,
+            Readiness::Awaited => true,
+            Readiness::Since(_) => false,
+        };
+        self.care_for(word, awaited);
+        if let Some(care) = &mut self.care {
+            care.vitals.resume(terms(care.vitals.terms()));
+            let State { status, errno, reloading, .. } = state;
+            care.vitals.words = Words { status: status.clone(), errno: *errno, reloading: *reloading };
         }
+        // Without it nothing would ever say so any more.
+        awaited && self.care.is_none()
     }
 
     /// The program has ended.
@@ -140,13 +170,21 @@ impl Supervise {
     /// The program is ready.
     pub(super) fn is_ready(&mut self) {
         if let Some(care) = &mut self.care {
-            care.vitals.ready();
+            care.vitals.ready(clock::moment());
         }
         if self.machine.readiness() == Readiness::Awaited {
             self.feed(Event::Ready);
             if self.machine.is_ready() {
                 self.lines.push((Level::Notice, "ready".to_owned()));
             }
+        }
+    }
+
+    /// The program is not well.
+    pub(super) fn is_unwell(&mut self, why: String) {
+        if matches!(self.machine.phase(), Phase::Up { .. }) {
+            self.lines.push((Level::Warning, format!("{why}: it is stopped")));
+            self.feed(Event::Unwell(why));
         }
     }
 
@@ -178,10 +216,7 @@ impl Supervise {
         {
             match due {
                 Due::Ask => self.check_readiness(),
-                Due::Unwell(why) => {
-                    self.lines.push((Level::Warning, format!("{why}: it is stopped")));
-                    self.feed(Event::Unwell(why));
-                }
+                Due::Unwell(why) => self.is_unwell(why),
             }
         }
     }

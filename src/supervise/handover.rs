@@ -23,7 +23,7 @@ use crate::pure::exit::Pid;
 use crate::pure::machine::{Event, Taken};
 use crate::pure::name::ModuleName;
 use crate::pure::state::{ExitEntry, Record, State};
-use crate::pure::time::{Moment, Stamp};
+use crate::pure::time::Stamp;
 use crate::unix::home::{Home, Numbers};
 use crate::unix::prints::Print;
 use crate::unix::raw::Descriptors;
@@ -68,9 +68,9 @@ pub struct Handed {
     /// Where the program says that it is ready,
     #[serde(default)]
     word: Option<RawFd>,
-    /// and by when.
+    /// and where it says more.
     #[serde(default)]
-    ready_by: Option<Moment>,
+    socket: Option<RawFd>,
 }
 
 /// What the program was started with.
@@ -85,7 +85,7 @@ struct HandedOrigin {
 impl Handed {
     /// Every descriptor that must stay open.
     pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
-        self.home.all().chain(self.pidfd).chain(self.word)
+        self.home.all().chain(self.pidfd).chain(self.word).chain(self.socket)
     }
 
     /// The module whose output it reads, if it is a logger.
@@ -109,7 +109,8 @@ impl Handed {
         let home = Home::handed_down(root, name, &self.home, from)?;
         let pidfd = from.take_any(self.pidfd)?;
         let word = from.take_any(self.word)?;
-        Some(Beginning::Inherited(Box::new(Inherited { home, pidfd, word, handed: self })))
+        let socket = from.take_any(self.socket)?;
+        Some(Beginning::Inherited(Box::new(Inherited { home, pidfd, word, socket, handed: self })))
     }
 }
 
@@ -128,6 +129,7 @@ pub struct Inherited {
     home: Home,
     pidfd: Option<OwnedFd>,
     word: Option<OwnedFd>,
+    socket: Option<OwnedFd>,
     handed: Handed,
 }
 
@@ -146,9 +148,7 @@ impl Supervise {
 
     fn handed(&self) -> Handed {
         let now = clock::stamp();
-        let mut state = self.machine.state(now);
-        state.record = Some(self.record(now));
-        let (word, ready_by) = self.care.as_ref().map_or((None, None), |care| care.handed());
+        let state = self.state(now);
         Handed {
             home: self.home.numbers(),
             state,
@@ -166,22 +166,22 @@ impl Supervise {
             }),
             scripts: self.scripts.iter().map(Script::handed).collect(),
             checks: self.checks.iter().map(Check::handed).collect(),
-            word,
-            ready_by,
+            word: self.care.as_ref().and_then(|care| care.word()),
+            socket: self.notify.as_ref().map(|notify| notify.socket().number()),
         }
     }
 
     /// Goes on where the thread was that told this.
     pub(super) fn inherit(task: Box<Task>, inherited: Inherited) -> Box<Supervise> {
-        let Inherited { home, pidfd, word, handed } = inherited;
+        let Inherited { home, pidfd, word, socket, handed } = inherited;
         let mut supervise = Box::new(Supervise::new(task, home));
-        supervise.go_on(pidfd, word, handed);
+        supervise.go_on(pidfd, [word, socket], handed);
         supervise
     }
 
-    fn go_on(&mut self, pidfd: Option<OwnedFd>, word: Option<OwnedFd>, handed: Handed) {
+    fn go_on(&mut self, pidfd: Option<OwnedFd>, [word, socket]: [Option<OwnedFd>; 2], handed: Handed) {
         let Handed { state, since, letters, rereading, retired, removes, draining, .. } = handed;
-        let Handed { origin, scripts, checks, ready_by, .. } = handed;
+        let Handed { origin, scripts, checks, .. } = handed;
         let record = state.record.clone().unwrap_or_default();
         let exits = state.exits.iter().filter_map(ExitEntry::exit).collect();
         self.letters.extend(letters);
@@ -205,8 +205,11 @@ impl Supervise {
                     self.feed(Event::AdoptedFinish(pid));
                 } else {
                     self.task.program.store(pid.get(), Ordering::SeqCst);
+                    let is_ready = self.inherit_care(word, socket, &state, &record);
                     self.feed(Event::Adopted { pid, paused: state.paused });
-                    self.inherit_care(word, ready_by);
+                    if is_ready {
+                        self.is_ready();
+                    }
                 }
             }
         }

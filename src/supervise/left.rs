@@ -58,9 +58,13 @@ impl Supervise {
             let left = Left { session: !self.met.is_empty(), any: !members.is_empty(), heir: None };
             // What an earlier program left is not this one's.
             let mut heirs = members;
-            heirs.retain(|member| may_follow && adopt::between(member.stat.started)[1] >= self.between[0]);
+            let is_former = |pid: Pid| self.formers.iter().any(|former| former.pid == pid);
+            heirs.retain(|member| {
+                may_follow && !is_former(member.pid) && adopt::between(member.stat.started)[1] >= self.between[0]
+            });
             let Some(pid) = remains::heir(&heirs).map(|heir| heir.pid) else { return left };
-            if let Some(heir) = self.candidate(heirs, pid) {
+            let heir = heirs.into_iter().find(|member| member.pid == pid);
+            if let Some(heir) = heir.and_then(|heir| self.hold_candidate(heir)) {
                 return Left { heir: Some(heir), ..left };
             }
             seen = left;
@@ -69,8 +73,8 @@ impl Supervise {
     }
 
     /// Holds a process that may be the program from now on: nobody else is to collect it.
-    fn candidate(&mut self, members: Vec<Remaining>, pid: Pid) -> Option<Heir> {
-        let heir = members.into_iter().find(|member| member.pid == pid)?;
+    pub(super) fn hold_candidate(&mut self, heir: Remaining) -> Option<Heir> {
+        let pid = heir.pid;
         pidfd::claim(pid);
         // Now that it is claimed: if it is a child of ours it still is one, and if it has ended that can be told.
         let own = match pidfd::peek(pid) {
@@ -98,7 +102,8 @@ impl Supervise {
         let Some(Candidate { child, session, started }) = self.candidate.take_if(|held| held.child.pid == pid) else {
             return;
         };
-        self.lines.push((Level::Notice, format!("follows pid {pid}, which it left in the background")));
+        let why = if self.child.is_some() { "as it says" } else { "which it left in the background" };
+        self.lines.push((Level::Notice, format!("follows pid {pid}, {why}")));
         self.task.program.store(pid.get(), Ordering::SeqCst);
         self.between = started;
         self.session = session;
@@ -106,7 +111,8 @@ impl Supervise {
         if child.pidfd.is_none() && child.own {
             self.wait_elsewhere(pid);
         }
-        self.child = Some(child);
+        // One that still runs, and said so.
+        self.formers.extend(self.child.replace(child));
     }
 
     /// It is not the program: whoever collects strangers may have it.
@@ -119,8 +125,27 @@ impl Supervise {
     /// Whether something that the module started runs, while its program does not.
     pub(super) fn has_left(&self) -> bool {
         // Of what a predecessor started nothing is known but its group: its session may be anybody's by now.
-        let searched = if self.inherited { self.grouped } else { self.grouped || remains::may_exist() };
+        let may_exist = || !self.formers.is_empty() || remains::may_exist();
+        let searched = if self.inherited { self.grouped } else { self.grouped || may_exist() };
         searched && self.members(None, None, true, None).map_or(true, |members| !members.is_empty())
+    }
+
+    /// Whether a process is one of the module's.
+    pub(super) fn is_ours(&self, pid: Pid) -> bool {
+        let running = self.child.iter().chain(&self.formers);
+        let roots: Vec<Pid> = running.map(|child| child.pid).collect();
+        let cgroup = self.cgroup.as_ref().filter(|_| self.grouped);
+        let session = self.session.or(self.child.as_ref().map(|child| child.pid));
+        let whose = Whose {
+            module: &self.task.name,
+            session,
+            cgroup,
+            own: !self.inherited,
+            program: None,
+            roots: &roots,
+            except: &[],
+        };
+        remains::belongs(pid, whose).unwrap_or(false)
     }
 
     fn members(
@@ -131,9 +156,10 @@ impl Supervise {
         program: Option<&Stat>,
     ) -> io::Result<Vec<Remaining>> {
         let scripts = self.scripts.iter().map(Script::pid).chain(self.checks.iter().map(Check::pid));
+        let roots: Vec<Pid> = self.formers.iter().map(|former| former.pid).collect();
         let except: Vec<Pid> = self.child.iter().map(|child| child.pid).chain(scripts).chain(ended).collect();
         let cgroup = self.cgroup.as_ref().filter(|_| self.grouped);
-        remains::of(Whose { module: &self.task.name, session, cgroup, own, program, except: &except })
+        remains::of(Whose { module: &self.task.name, session, cgroup, own, program, roots: &roots, except: &except })
     }
 
     /// Begins to end what was left; says whether there was nothing.

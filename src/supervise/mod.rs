@@ -11,21 +11,20 @@ mod handover;
 mod left;
 mod letters;
 mod logger;
+mod notified;
 mod program;
 mod records;
 mod rights;
 mod scripts;
 mod takeover;
+mod terms;
 mod thread;
 
 use std::collections::VecDeque;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
-
-use serde::{Deserialize, Serialize};
 
 use self::care::Care;
 use self::checks::Check;
@@ -33,129 +32,24 @@ use self::child::Child;
 pub use self::handover::{Beginning, HandOver, Handed};
 use self::left::{Candidate, Sweep};
 use self::logger::Draining;
+use self::notified::Notify;
 use self::program::{Origin, Unknown};
 use self::rights::Asking;
+pub use self::terms::{Loaded, Mail, Report, Task, Why};
 pub use self::thread::{Reports, start};
-use crate::pure::config::{Policy, Program, Rules};
-use crate::pure::exit::{How, Pid};
+use crate::pure::config::{Program, Rules};
+use crate::pure::exit::Pid;
 use crate::pure::machine::{Action, Configured, Event, Machine, Phase};
-use crate::pure::name::ModuleName;
-use crate::pure::reconcile::Id;
 use crate::pure::restart::Tally;
 use crate::pure::time::Moment;
-use crate::unix::cgroup::{Cgroup, Cgroups};
-use crate::unix::home::{Home, Level, NotOpened, Place};
-use crate::unix::inbox::{Inbox, Mailbox, Ready};
+use crate::unix::cgroup::Cgroup;
+use crate::unix::home::{Home, Level, NotOpened};
+use crate::unix::inbox::{Inbox, Ready};
 use crate::unix::prints::{Glance, Prints};
 use crate::unix::raw;
-use crate::unix::raw::Output;
 use crate::unix::remains::{Executable, Remaining};
 use crate::unix::report::Repeated;
 use crate::unix::{clock, pidfd};
-
-/// What a module asks for, and the files that it was read from.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Loaded {
-    /// What it asks for: of the last good files.
-    pub policy: Policy,
-    /// The files as they are now.
-    pub prints: Prints,
-    /// What is wrong with them, if they are not the last good ones.
-    pub mistake: Option<String>,
-    /// Whether what its program says goes to a logger.
-    #[serde(default)]
-    pub logged: bool,
-}
-
-/// Everything that one supervise thread is given.
-#[derive(Debug)]
-pub struct Task {
-    /// The module.
-    pub name: ModuleName,
-    /// Its directory, absolute.
-    pub path: PathBuf,
-    /// Which directory that is.
-    pub id: Id,
-    /// What it asks for.
-    pub loaded: Arc<Loaded>,
-    /// Whether it gets a `supervise/` directory.
-    pub view: bool,
-    /// Where its home is.
-    pub place: Place,
-    /// It is supervised alone: it leaves when its tries run out, and nobody else looks after its home.
-    pub alone: bool,
-    /// Where its output goes, unless that is a logger.
-    pub output: Output<'static>,
-    /// The module whose output it reads, if it is a logger.
-    pub reads: Option<ModuleName>,
-    /// How long its files must have been quiet before a start uses them.
-    pub settle: Duration,
-    /// Nothing but `exits` of what was recorded counts: it was dropped anew.
-    pub anew: bool,
-    /// The end of its program is the end of all.
-    pub ends_all: bool,
-    /// Where there are control groups: those of the tree.
-    pub cgroups: Option<Arc<Cgroups>>,
-    /// The pid of the program as long as there is one; it outlives the thread.
-    pub program: Arc<AtomicI32>,
-    /// To this thread, for those that it starts itself.
-    pub mailbox: Mailbox<Mail>,
-    /// To the parent.
-    pub reports: Reports,
-}
-
-/// What the parent says to a supervise thread.
-#[derive(Clone, Debug)]
-pub enum Mail {
-    /// Stop the program and leave, with KILL within this time if that is sooner than the module's own.
-    Retire(Option<Duration>),
-    /// Of a logger: read what is left and leave; as `Retire` if that takes too long.
-    Drain(Option<Duration>),
-    /// Leave at once and let the program run.
-    Release,
-    /// The same, and the program gets INT: it was typed at the terminal.
-    Interrupt,
-    /// Its files were read again; whether `[restart]` and `[stop]` are to hold at once.
-    Configured(Arc<Loaded>, bool),
-    /// Something of the home may have been damaged.
-    Look,
-    /// Tell everything to another svtree, and wait.
-    HandOver(HandOver),
-    /// The program has been up for long: what it runs is to be remembered.
-    Sample,
-}
-
-/// What a supervise thread says to the parent.
-#[derive(Debug)]
-pub enum Report {
-    /// Its files must be read again; at once and for all that can be changed at once.
-    Reread(ModuleName),
-    /// Its files are not those that it was given.
-    Stale(ModuleName),
-    /// Its home is open, or is whole again.
-    Begun(ModuleName),
-    /// What its program says goes to no logger any more.
-    NeedsNoLogger(ModuleName),
-    /// Its home is damaged and could not be put right.
-    Damaged(ModuleName),
-    /// Its program has ended for good, and how, if that is known yet; only from a task that ends all.
-    Ended(ModuleName, How),
-    /// The thread is gone.
-    Gone(ModuleName, Why),
-}
-
-/// Why a supervise thread ended.
-#[derive(Debug)]
-pub enum Why {
-    /// Told to by the parent, or by ABRT.
-    Retired,
-    /// Told to by `x`.
-    Left,
-    /// Its home could not be opened.
-    NotOpened(String),
-    /// A defect; its program runs on.
-    Panicked,
-}
 
 /// Supervises a module until it is told to leave; runs in a thread of its own.
 #[must_use]
@@ -237,6 +131,10 @@ struct Supervise {
     care: Option<Box<Care>>,
     /// Programs that are asked about it.
     checks: Vec<Check>,
+    /// Where it speaks, if it is to.
+    notify: Option<Box<Notify>>,
+    /// Programs that said that another process is the program, and still run.
+    formers: Vec<Child>,
     /// Why the last start failed, for a failure that repeats.
     not_started: Option<String>,
     /// Names that are being looked up,
@@ -297,6 +195,8 @@ impl Supervise {
             scripts: Vec::new(),
             care: None,
             checks: Vec::new(),
+            notify: None,
+            formers: Vec::new(),
             not_started: None,
             asking: None,
             not_delegated: None,
@@ -392,6 +292,8 @@ impl Supervise {
         descriptors.extend(self.scripts.iter().filter_map(scripts::Script::ended));
         descriptors.extend(self.checks.iter().filter_map(Check::ended));
         descriptors.extend(self.care.iter().flat_map(|care| care.descriptors()));
+        descriptors.extend(self.notify.iter().filter_map(|notify| notify.descriptor()));
+        descriptors.extend(self.formers.iter().filter_map(Child::ended));
         descriptors
     }
 
@@ -401,6 +303,9 @@ impl Supervise {
         let controls = self.controls().count();
         if self.care.is_some() {
             self.hear();
+        }
+        if self.notify.is_some() {
+            self.hear_notify();
         }
         // Exits come before all that can wait: their latency is what a restart costs. A child without a pidfd sends mail.
         let polled = self.child.as_ref().is_some_and(|child| child.ended().is_some());
@@ -418,6 +323,9 @@ impl Supervise {
         }
         if !self.checks.is_empty() {
             self.look_at_checks();
+        }
+        if !self.formers.is_empty() {
+            self.look_at_formers();
         }
         self.look_at_unknown();
         for control in (0..controls).filter(|control| is_ready(*control)) {
@@ -453,8 +361,9 @@ impl Supervise {
         let unknown = self.unknown.as_ref().map(|unknown| unknown.look_at);
         let checks = self.checks.iter().filter_map(Check::deadline).min();
         let care = self.care_deadline();
+        let notify = self.notify.as_ref().and_then(|notify| notify.deadline());
         let draining = self.draining.as_ref().map(Draining::deadline);
-        [self.machine.deadline(), look, scripts, unknown, checks, care, draining, self.look_at]
+        [self.machine.deadline(), look, scripts, unknown, checks, care, draining, notify, self.look_at]
             .into_iter()
             .flatten()
             .min()

@@ -21,7 +21,7 @@ use crate::unix::mark::Mark;
 use crate::unix::prints::{self, Print, Prints};
 use crate::unix::raw::{self, Output, Started};
 use crate::unix::remains::{self, Executable};
-use crate::unix::spawn::{self, Service};
+use crate::unix::spawn::{self, Given, Service};
 use crate::unix::{adopt, clock, pidfd, report};
 
 /// What the running program was started with.
@@ -173,7 +173,8 @@ impl Supervise {
         kept: Option<(BorrowedFd<'_>, i32)>,
     ) -> Result<Started, spawn::NotStarted> {
         let mark = Mark::new(adopt::boot_id(), self.directory(), self.machine.want());
-        spawn::program(self.service(cgroup), &self.task.loaded.policy, ids, mark, kept)
+        let given = Given { kept, socket: self.notify.as_ref().map(|notify| notify.socket().address()) };
+        spawn::program(self.service(cgroup), &self.task.loaded.policy, ids, mark, given)
     }
 
     pub(super) fn spawn_finish(&mut self, how: How) -> Event {
@@ -263,7 +264,11 @@ impl Supervise {
         // What somebody else's child leaves does not come to us. A stop is to be whole, and the quick look may miss what goes
         // from process to process.
         let stops = matches!(self.machine.phase(), Phase::Stopping { .. });
-        let left = if !own || stops || remains::may_exist() { self.left_by(pid, own, true) } else { Left::default() };
+        let left = if !own || stops || !self.formers.is_empty() || remains::may_exist() {
+            self.left_by(pid, own, true)
+        } else {
+            Left::default()
+        };
         let before_restart = self.task.loaded.policy.before_restart.as_ref().map(|script| script.apart);
         let finish = !finishing && (before_restart.is_some() || self.glance.has_finish(self.home.service()));
         match before_restart {

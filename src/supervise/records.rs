@@ -7,6 +7,9 @@ use std::os::unix::ffi::OsStrExt;
 use super::{FIFO_READS, Report, Supervise};
 use crate::pure::machine::{Event, Phase};
 use crate::pure::name::escaped;
+use crate::pure::state::State;
+use crate::pure::time::Stamp;
+use crate::pure::vitals::Words;
 use crate::unix::home::{Level, NotOpened};
 use crate::unix::{clock, report};
 
@@ -26,8 +29,12 @@ impl Supervise {
 
     /// Puts the home right if others damaged it, and says again what it has to say.
     pub(super) fn heal(&mut self) {
-        match self.heal_home() {
+        let healed = self.heal_home();
+        // Once there is a directory to make it in.
+        self.heal_notify();
+        match healed {
             Ok(true) => {
+                self.heal_notify();
                 self.lines
                     .push((Level::Warning, "somebody damaged the status directory; it is whole again".to_owned()));
                 self.report(Report::Begun(self.task.name.clone()));
@@ -47,6 +54,19 @@ impl Supervise {
         self.obey_letters();
     }
 
+    /// All that `state.json` says.
+    pub(super) fn state(&self, now: Stamp) -> State {
+        let mut state = self.machine.state(now);
+        state.name = escaped(self.task.name.as_bytes());
+        state.directory = escaped(self.task.path.as_os_str().as_bytes());
+        if let Some(care) = self.care.as_ref().filter(|_| state.pid.is_some()) {
+            let Words { status, errno, reloading } = care.vitals.words.clone();
+            (state.status, state.errno, state.reloading) = (status, errno, reloading);
+        }
+        state.record = Some(self.record(now));
+        state
+    }
+
     pub(super) fn publish(&mut self) -> Option<Event> {
         if self.is_going() {
             // Only what stays in the service directory.
@@ -60,11 +80,7 @@ impl Supervise {
         }
         self.unpublished = false;
         let now = clock::stamp();
-        let mut state = self.machine.state(now);
-        state.name = escaped(self.task.name.as_bytes());
-        state.directory = escaped(self.task.path.as_os_str().as_bytes());
-        state.record = Some(self.record(now));
-        let (status, state) = (self.machine.status(), state.encode());
+        let (status, state) = (self.machine.status(), self.state(now).encode());
         let mut result = self.home.publish(&status, &state);
         if result.is_err() && matches!(self.heal_home(), Ok(true)) {
             self.report(Report::Begun(self.task.name.clone()));

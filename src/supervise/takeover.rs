@@ -14,6 +14,7 @@ use crate::pure::restart::History;
 use crate::pure::state::{ExitEntry, Record, State};
 use crate::pure::status::Want;
 use crate::pure::time::{Moment, Stamp, Wall};
+use crate::pure::vitals::Terms;
 use crate::unix::adopt::{self, Found};
 use crate::unix::home::{Level, Place};
 use crate::unix::{clock, pidfd};
@@ -81,8 +82,11 @@ impl Supervise {
                 self.child = Some(Child::adopted(pid, held));
                 self.task.program.store(pid.get(), Ordering::SeqCst);
                 self.lines.push((Level::Notice, format!("took over pid {pid}")));
+                let is_ready = self.recall_care(&recorded, &record);
                 self.feed(Event::Adopted { pid, paused: recorded.paused });
-                self.recall_care();
+                if is_ready {
+                    self.is_ready();
+                }
                 if replaced {
                     // It belongs to a directory that is no longer there.
                     self.feed(Event::Command(Command::Down));
@@ -111,8 +115,11 @@ impl Supervise {
         self.between = record.started;
         self.child = Some(Child::adopted(pid, pidfd::open(pid).ok()));
         self.lines.push((Level::Warning, format!("took pid {pid} back after a defect of svtree")));
+        let is_ready = self.recall_care(recorded, record);
         self.feed(Event::Adopted { pid, paused: recorded.paused });
-        self.recall_care();
+        if is_ready {
+            self.is_ready();
+        }
         self.look_at_child();
     }
 
@@ -142,6 +149,7 @@ impl Supervise {
             Phase::StartingFinish | Phase::Looking { .. } | Phase::Gone => (None, false),
         };
         let [told, ending, asked, leaving] = self.machine.mind();
+        let terms = self.care.as_ref().map_or_else(Terms::default, |care| care.vitals.terms());
         Record {
             boot_id: adopt::boot_id().to_owned(),
             directory: self.directory(),
@@ -175,8 +183,9 @@ impl Supervise {
                 Phase::Sweeping { .. } | Phase::Looking { .. } | Phase::StartingFinish => None,
                 Phase::Finishing { .. } | Phase::Gone => None,
             },
+            itself: self.machine.cause() == &Cause::Itself,
             unwell: match self.machine.cause() {
-                Cause::Asked => None,
+                Cause::Asked | Cause::Itself => None,
                 Cause::Unwell(why) => Some(why.clone()),
             },
             awaited: self.machine.readiness() == Readiness::Awaited,
@@ -184,6 +193,11 @@ impl Supervise {
                 Readiness::Since(since) => Some(since.moment.0),
                 Readiness::Unasked | Readiness::Awaited => None,
             },
+            ready_by: terms.ready_by.map(|moment| moment.0),
+            watchdog: terms.watchdog.map(|every| {
+                let every = u64::try_from(every.as_nanos()).unwrap_or(u64::MAX);
+                (every, terms.watchdog_by.map(|moment| moment.0))
+            }),
         }
     }
 }
@@ -216,7 +230,11 @@ pub(super) fn taken(state: &State, record: &Record, exits: VecDeque<Exit>) -> Ta
         leaving: record.leaving,
         was_adopted: None,
         stopping: record.stopping.map(|(kill_at, killed)| Stopping { kill_at: kill_at.map(Moment), killed }),
-        cause: record.unwell.clone().map_or(Cause::Asked, Cause::Unwell),
+        cause: match &record.unwell {
+            Some(why) => Cause::Unwell(why.clone()),
+            None if record.itself => Cause::Itself,
+            None => Cause::Asked,
+        },
         readiness: match (record.awaited, record.ready) {
             (true, _) => Readiness::Awaited,
             (false, None) => Readiness::Unasked,

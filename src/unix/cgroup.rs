@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, openat};
@@ -199,6 +200,12 @@ impl Cgroup {
         Ok(found)
     }
 
+    /// Whether the kernel calls it, or a group below it, by this number.
+    #[must_use]
+    pub fn is_number(&self, number: u64) -> bool {
+        is_number(&self.directory, number)
+    }
+
     /// Whether a process is in it, or in a group below it.
     ///
     /// # Errors
@@ -243,8 +250,12 @@ fn collect(directory: &Path, found: &mut Vec<Pid>) -> io::Result<()> {
     Ok(())
 }
 
+fn is_number(directory: &Path, number: u64) -> bool {
+    fs::metadata(directory).is_ok_and(|stat| stat.ino() == number)
+        || groups_in(directory).iter().any(|below| is_number(below, number))
+}
+
 fn groups_in(directory: &Path) -> Vec<PathBuf> {
-    use std::os::unix::fs::MetadataExt;
     if fs::metadata(directory).is_ok_and(|stat| stat.nlink() == 2) {
         return Vec::new();
     }

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use rustix::fs::{Dir, Mode, OFlags, openat};
 
@@ -22,6 +23,34 @@ use crate::pure::name::{ModuleName, printable};
 /// What a module adds to svtree's environment and, where there is no value, takes out of it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Variables(Vec<(OsString, Option<OsString>)>);
+
+/// What a program is told of the socket on which it is to speak, and of no other one's.
+#[derive(Debug)]
+pub struct Told(Vec<(&'static str, String)>);
+
+impl Told {
+    /// Of the socket at this address, and of how often something is expected there.
+    #[must_use]
+    pub fn new(socket: Option<&str>, watchdog: Option<Duration>) -> Told {
+        let Some(socket) = socket else { return Told(Vec::new()) };
+        let watchdog = watchdog.map(|every| (WATCHDOG, every.as_micros().to_string()));
+        Told([(SOCKET, socket.to_owned())].into_iter().chain(watchdog).collect())
+    }
+
+    /// Whether it is told its own pid as well, which is known only once it is there.
+    #[must_use]
+    pub fn has_own_pid(&self) -> bool {
+        self.0.iter().any(|(name, _)| *name == WATCHDOG)
+    }
+
+    /// Nothing else is to say something of that.
+    fn says(&self, name: &OsStr) -> bool {
+        !self.0.is_empty() && [SOCKET, WATCHDOG, "WATCHDOG_PID"].iter().any(|told| name == *told)
+    }
+}
+
+const SOCKET: &str = "NOTIFY_SOCKET";
+const WATCHDOG: &str = "WATCHDOG_USEC";
 
 /// A file or directory that could not be read, as it is called from the service directory, and why.
 #[derive(Debug)]
@@ -94,7 +123,7 @@ impl Variables {
     ///
     /// # Errors
     /// A NUL in what the module adds.
-    pub fn environment(&self, module: &ModuleName) -> Result<Vec<Cow<'static, CStr>>, NulError> {
+    pub fn environment(&self, module: &ModuleName, told: &Told) -> Result<Vec<Cow<'static, CStr>>, NulError> {
         // It cannot change while svtree runs: nobody sets variables in it.
         static OWN: OnceLock<Vec<(OsString, CString)>> = OnceLock::new();
         let own = OWN.get_or_init(|| {
@@ -104,12 +133,15 @@ impl Variables {
                 .collect()
         });
         let said = |name: &OsStr| self.0.iter().any(|(other, _)| other == name);
-        let mut pairs = Vec::with_capacity(own.len() + self.0.len() + 1);
+        let mut pairs = Vec::with_capacity(own.len() + self.0.len() + told.0.len() + 1);
         pairs.extend(own.iter().filter(|(name, _)| !said(name)).map(|(_, pair)| Cow::Borrowed(pair.as_c_str())));
-        for (name, value) in &self.0 {
+        for (name, value) in self.0.iter().filter(|(name, _)| !told.says(name)) {
             if let Some(value) = value {
                 pairs.push(Cow::Owned(pair(name, value)?));
             }
+        }
+        for (name, value) in &told.0 {
+            pairs.push(Cow::Owned(pair(OsStr::new(name), OsStr::new(value))?));
         }
         pairs.push(Cow::Owned(pair(OsStr::new(MODULE), module.as_os_str())?));
         Ok(pairs)
@@ -230,9 +262,27 @@ mod tests {
             ])
         );
         assert_eq!(variables.path(), "/p");
-        let environment = variables.environment(&ModuleName::new(b"web").expect("a name")).expect("no NUL");
+        let web = ModuleName::new(b"web").expect("a name");
+        let environment = variables.environment(&web, &Told::new(None, None)).expect("no NUL");
         assert!(environment.contains(&c"A=1".into()) && environment.contains(&c"SVTREE_MODULE=web".into()));
         assert!(!environment.iter().any(|pair| pair.to_bytes().starts_with(b"EMPTY=")));
+    }
+
+    #[test]
+    fn a_socket_is_told_of_and_nothing_else_is_said_of_one() {
+        let web = ModuleName::new(b"web").expect("a name");
+        let of_socket = |told: &Told| {
+            let own = [("NOTIFY_SOCKET", "mine"), ("WATCHDOG_PID", "1")];
+            let own = Variables(own.map(|(name, value)| (name.into(), Some(value.into()))).into());
+            let variables = own.environment(&web, told).expect("no NUL").into_iter().map(Cow::into_owned);
+            let is_of_it = |name: &str| ["NOTIFY", "WATCHDOG"].iter().any(|of_it| name.starts_with(of_it));
+            variables.filter_map(|pair| pair.into_string().ok()).filter(|pair| is_of_it(pair)).collect::<Vec<_>>()
+        };
+        assert_eq!(of_socket(&Told::new(None, None)), ["NOTIFY_SOCKET=mine", "WATCHDOG_PID=1"]);
+        assert_eq!(of_socket(&Told::new(Some("/s"), None)), ["NOTIFY_SOCKET=/s"]);
+        let told = Told::new(Some("/s"), Some(Duration::from_millis(10)));
+        assert_eq!(of_socket(&told), ["NOTIFY_SOCKET=/s", "WATCHDOG_USEC=10000"]);
+        assert!(told.has_own_pid());
     }
 
     #[test]

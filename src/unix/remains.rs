@@ -185,6 +185,8 @@ pub struct Whose<'a> {
     pub own: bool,
     /// The program that has just ended, if it is known: what runs under its name, and came to svtree from it, is its.
     pub program: Option<&'a Stat>,
+    /// Processes of it that run and are children of its own thread, which descend from nobody that came to svtree.
+    pub roots: &'a [Pid],
     /// Processes that are known and no remains: the one that ended, a `finish`, scripts.
     pub except: &'a [Pid],
 }
@@ -198,7 +200,7 @@ pub fn of(whose: Whose<'_>) -> io::Result<Vec<Remaining>> {
     for _ in 0..MOST_LOOKS {
         let candidates = match whose.cgroup {
             Some(cgroup) => cgroup.members()?,
-            None if whose.own => descendants()?,
+            None if whose.own => descendants(whose.roots)?,
             None => everybody()?,
         };
         let (found, passed) = hold(candidates, whose.except, &mut zombies, |pid, found| is_member(pid, whose, found))?;
@@ -210,6 +212,40 @@ pub fn of(whose: Whose<'_>) -> io::Result<Vec<Remaining>> {
     }
     Err(io::Error::other("it changes faster than it can be looked at"))
 }
+
+/// One process, held, if it is a member.
+#[must_use]
+pub fn one(pid: Pid, is_member: impl Fn() -> bool) -> Option<Remaining> {
+    let is_member = |asked: Pid, _: &[Remaining]| Ok(asked == pid && is_member());
+    hold(vec![pid], &[], &mut Vec::new(), is_member).ok().and_then(|(found, _)| found.into_iter().next())
+}
+
+/// Whether a process is one of the module's: in its cgroup, else in the session of its program, descended from its
+/// `roots`, or come to svtree with its name.
+///
+/// # Errors
+/// It cannot be told.
+pub fn belongs(pid: Pid, whose: Whose<'_>) -> io::Result<bool> {
+    if let Some(cgroup) = whose.cgroup {
+        return cgroup.holds(pid);
+    }
+    let mut at = pid;
+    for _ in 0..MOST_ANCESTORS {
+        let Some(stat) = stat(at)? else { return Ok(false) };
+        if whose.roots.contains(&at) || whose.session.is_some_and(|session| stat.session == session.get()) {
+            return Ok(true);
+        }
+        if u32::try_from(stat.parent).is_ok_and(|parent| parent == std::process::id()) {
+            return Ok(environment::mark(at).is_some_and(|mark| mark == whose.module.as_bytes()));
+        }
+        let Some(parent) = Pid::new(stat.parent) else { return Ok(false) };
+        at = parent;
+    }
+    Ok(false)
+}
+
+/// No process has more than these.
+const MOST_ANCESTORS: usize = 1000;
 
 /// What goes from process to process is met after so many looks, or is looked at again later.
 const MOST_LOOKS: usize = 50;
@@ -303,8 +339,8 @@ pub fn heir(remains: &[Remaining]) -> Option<&Remaining> {
     root.or_else(|| remains.iter().min_by_key(|member| (member.stat.started, member.pid)))
 }
 
-/// svtree's orphans and all that descends from them, parents first.
-fn descendants() -> io::Result<Vec<Pid>> {
+/// svtree's orphans, the roots, and all that descends from either, parents first.
+fn descendants(roots: &[Pid]) -> io::Result<Vec<Pid>> {
     let own = std::process::id();
     let file = format!("/proc/self/task/{own}/children");
     let Ok(mut orphans) = fs::read_to_string(&file) else {
@@ -316,6 +352,7 @@ fn descendants() -> io::Result<Vec<Pid>> {
     orphans.push_str(&fs::read_to_string(&file).unwrap_or_default());
     let pids = |text: &str| text.split_ascii_whitespace().filter_map(|pid| Pid::new(pid.parse().ok()?)).collect();
     let mut found: Vec<Pid> = pids(&orphans);
+    found.extend(roots);
     found.sort_unstable();
     found.dedup();
     let mut next = 0;

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use rustix::fs::{Access, AtFlags, accessat};
 
-use super::environment::Variables;
+use super::environment::{Told, Variables};
 use super::mark::Mark;
 use super::raw::{self, Confinement, Fifo, Launch, Output, Started, Strings};
 use super::{confine, report};
@@ -95,7 +95,16 @@ impl fmt::Display for NotStarted {
 /// The file of [`super::home::file::SPAWNED`].
 const MARK: &CStr = c".spawned";
 
-/// Starts the program of a module, which leaves its mark. What is kept it has open under that number.
+/// What a program is given to speak with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Given<'a> {
+    /// A descriptor that it has open under this number.
+    pub kept: Option<(BorrowedFd<'a>, i32)>,
+    /// The address of a socket for the protocol of `sd_notify(3)`; it is also told how often to speak.
+    pub socket: Option<&'a str>,
+}
+
+/// Starts the program of a module, which leaves its mark.
 ///
 /// # Errors
 /// What could not be done; nothing runs then.
@@ -104,12 +113,12 @@ pub fn program(
     policy: &Policy,
     ids: &Ids,
     mark: Mark,
-    kept: Option<(BorrowedFd<'_>, i32)>,
+    given: Given<'_>,
 ) -> Result<Started, NotStarted> {
     let of_program = OfProgram {
         subdirectory: policy.directory.as_deref(),
         mark: Some((service.home, MARK, mark)),
-        kept,
+        given,
         ids: Some(ids),
         input: service.input,
     };
@@ -203,7 +212,7 @@ pub fn check(service: Service<'_>, policy: &Policy, words: &[String]) -> Result<
 struct OfProgram<'a> {
     subdirectory: Option<&'a str>,
     mark: Option<(BorrowedFd<'a>, &'a CStr, Mark)>,
-    kept: Option<(BorrowedFd<'a>, i32)>,
+    given: Given<'a>,
     ids: Option<&'a Ids>,
     input: Option<Fifo<'a>>,
 }
@@ -214,7 +223,7 @@ fn launch(
     words: &[OsString],
     of_program: &OfProgram<'_>,
 ) -> Result<Started, NotStarted> {
-    let OfProgram { subdirectory, mark, kept, ids, input } = *of_program;
+    let OfProgram { subdirectory, mark, given, ids, input } = *of_program;
     let first = words.first().map_or(OsStr::new(""), OsString::as_os_str);
     let what = String::from_utf8_lossy(first.as_bytes()).into_owned();
     let not_prepared = |error: std::ffi::NulError| NotStarted {
@@ -243,14 +252,16 @@ fn launch(
         .map(|path| string(path))
         .collect::<Result<Vec<_>, _>>()?;
     let arguments = words.iter().map(|word| string(word)).collect::<Result<Vec<_>, _>>()?;
-    let environment = variables.environment(service.name).map_err(not_prepared)?;
+    let told = Told::new(given.socket, policy.ready.watchdog);
+    let environment = variables.environment(service.name, &told).map_err(not_prepared)?;
+    let environment = if told.has_own_pid() { Strings::with_own_pid(environment) } else { Strings::new(environment) };
     let subdirectory = subdirectory.map(|path| string(OsStr::new(path))).transpose()?;
     raw::start(&Launch {
         directory: service.directory,
         subdirectory: subdirectory.as_deref(),
         candidates: &candidates,
         arguments: &Strings::new(arguments),
-        environment: &Strings::new(environment),
+        environment: &environment,
         input,
         output: service.output,
         error: service.error,
@@ -260,7 +271,7 @@ fn launch(
         born_there: service.born_there,
         confinement: &confinement,
         mark,
-        kept,
+        kept: given.kept,
     })
     .map_err(|failure| NotStarted { what, step: failure.step, needs: failure.needs, error: failure.error })
 }

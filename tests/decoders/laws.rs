@@ -166,7 +166,7 @@ fn is_way(ready: &Ready) -> bool {
     ready.by.as_ref().is_some_and(|by| match by {
         ReadyBy::Descriptor(number) => (1..1024).contains(number),
         ReadyBy::Check(words) => words.first().is_some_and(|program| !program.is_empty()),
-        ReadyBy::Exit => true,
+        ReadyBy::Notify | ReadyBy::Exit => true,
     })
 }
 

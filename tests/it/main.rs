@@ -60,6 +60,7 @@ mod log_run_clients;
 mod log_run_family;
 mod log_run_faults;
 mod log_writer;
+mod notify;
 mod panics;
 mod parent;
 mod peers;

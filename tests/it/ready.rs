@@ -145,7 +145,7 @@ while :; do sleep 0.05; done\n";
     let state = tree.state("web");
     assert!(state["reason"].as_str().is_some_and(|why| why.contains("not ready within 0.3s")), "{state}");
     assert_eq!(state["exits_total"], 2);
-    assert!(tree.told("web").contains("not ready within 0.3s: it is stopped"));
+    eventually("it to be told", || tree.told("web").contains("not ready within 0.3s: it is stopped"));
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn a_job_that_takes_too_long_is_a_failure() {
     let toml = "[restart]\nwhen = 'never'\n[ready]\non_exit = true\ntimeout = '200ms'\n";
     tree.service("job").run(SLEEPER).toml(toml).moved_in();
     tree.becomes("job", "failed");
-    assert!(tree.told("job").contains("not ready within 0.2s"));
+    eventually("it to be told", || tree.told("job").contains("not ready within 0.2s"));
 }
 
 #[test]
@@ -254,6 +254,8 @@ fn readiness_is_taken_over_and_handed_down() {
     tree.svtree(["upgrade"]).ok();
     tree.kill_svtree();
     tree.start();
+    // Nobody hears a blank before.
+    ["web", "asked"].iter().for_each(|name| tree.letter(name, " "));
     eventually("it to be taken over", || tree.state("web")["adopted"] == true);
     assert_eq!(["web", "asked"].map(|name| tree.up(name)), pids);
     assert_eq!((&tree.state("web")["state"], &tree.state("web")["ready_since"]), (&"ready".into(), &since));
@@ -288,10 +290,11 @@ fn what_is_said_by_something_of_an_earlier_program_does_not_count() {
     let tree = Tree::running();
     let run = "#!/bin/sh\necho $$ >> \"$SVTREE_IT/notes/web\"
 [ $(wc -l < \"$SVTREE_IT/notes/web\") -gt 1 ] && exec 3>&- sleep 1000
-setsid sh -c 'until [ -e \"$SVTREE_IT/notes/go\" ]; do sleep 0.02; done; echo >&3; echo >> \"$SVTREE_IT/notes/said\"' &
+setsid sh -c 'echo >> \"$SVTREE_IT/notes/there\"; until [ -e \"$SVTREE_IT/notes/go\" ]; do sleep 0.02; done; echo >&3; echo >> \"$SVTREE_IT/notes/said\"' &
 exec sleep 1000\n";
     tree.service("web").run(run).toml(FD).moved_in();
     let pid = tree.up("web");
+    eventually("it to be in a session of its own", || !tree.notes("there").is_empty());
     signal_pid(pid, Signal::KILL);
     tree.up_again("web", pid);
     go(&tree);

@@ -174,9 +174,11 @@ const KEYS: &[Key] = &[
         Ok(())
     }),
     key("ready", "fd", ready::descriptor),
+    key("ready", "notify", ready::notify),
     key("ready", "check", ready::check),
     key("ready", "on_exit", ready::on_exit),
     key("ready", "timeout", ready::timeout),
+    key("ready", "watchdog", ready::watchdog),
 ];
 
 const fn key(table: &'static str, name: &'static str, set: fn(&mut Policy, &DeValue<'_>) -> Result<(), String>) -> Key {

@@ -308,6 +308,8 @@ pub struct Ready {
     pub of_file: bool,
     /// Not ready by then counts as a failure; `None`: nothing is said of it.
     pub timeout: Option<Limit>,
+    /// Once it is ready it is to say so often that it is well; `None`: nothing is expected.
+    pub watchdog: Option<Duration>,
 }
 
 /// How a program is known to be ready.
@@ -315,6 +317,8 @@ pub struct Ready {
 pub enum ReadyBy {
     /// It writes a newline on the descriptor of this number.
     Descriptor(i32),
+    /// It says so by the protocol of `sd_notify(3)`.
+    Notify,
     /// This program, with its arguments, is run until it exits with 0.
     Check(Vec<String>),
     /// It has exited with 0.
@@ -346,7 +350,7 @@ impl Ready {
     pub fn awaits(&self) -> Awaits {
         match self.by {
             None => Awaits::Nothing,
-            Some(ReadyBy::Descriptor(_) | ReadyBy::Check(_)) => Awaits::Word,
+            Some(ReadyBy::Descriptor(_) | ReadyBy::Notify | ReadyBy::Check(_)) => Awaits::Word,
             Some(ReadyBy::Exit) => Awaits::Exit,
         }
     }

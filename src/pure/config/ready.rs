@@ -2,6 +2,8 @@
 //!
 //! Must never read a file.
 
+use std::time::Duration;
+
 use toml::de::{DeTable, DeValue};
 
 use super::policy::{Limit, Policy, Ready, ReadyBy, When};
@@ -20,6 +22,21 @@ pub(super) fn descriptor(policy: &mut Policy, value: &DeValue<'_>) -> Result<(),
     let number = value.as_integer().and_then(|number| i32::from_str_radix(number.as_str(), number.radix()).ok());
     let number = number.filter(|number| DESCRIPTORS.contains(number));
     by(policy, ReadyBy::Descriptor(number.ok_or("expected the number of a descriptor from 1 to 1023")?))
+}
+
+pub(super) fn notify(policy: &mut Policy, value: &DeValue<'_>) -> Result<(), String> {
+    if truth(value)? { by(policy, ReadyBy::Notify) } else { Ok(()) }
+}
+
+pub(super) fn watchdog(policy: &mut Policy, value: &DeValue<'_>) -> Result<(), String> {
+    policy.ready.watchdog = Some(some_time(value)?);
+    Ok(())
+}
+
+/// More than no time.
+pub(super) fn some_time(value: &DeValue<'_>) -> Result<Duration, String> {
+    let time = duration(value)?;
+    if time.is_zero() { Err("expected a time above 0s".to_owned()) } else { Ok(time) }
 }
 
 pub(super) fn check(policy: &mut Policy, value: &DeValue<'_>) -> Result<(), String> {
@@ -46,7 +63,7 @@ fn by(policy: &mut Policy, by: ReadyBy) -> Result<(), String> {
     Ok(())
 }
 
-const WAYS: &str = "fd, check and on_exit";
+const WAYS: &str = "fd, notify, check and on_exit";
 
 /// What the files of the family ask for counts only where `service.toml` says nothing: it is laid aside, and
 pub(super) fn lay_aside(policy: &mut Policy) -> Ready {
@@ -56,7 +73,7 @@ pub(super) fn lay_aside(policy: &mut Policy) -> Ready {
 /// taken up again after that was read.
 pub(super) fn take_up(policy: &mut Policy, files: Ready) {
     if policy.ready.by.is_none() {
-        policy.ready = Ready { timeout: policy.ready.timeout, ..files };
+        policy.ready = Ready { timeout: policy.ready.timeout.or(files.timeout), ..files };
     }
 }
 
@@ -69,6 +86,10 @@ pub(super) fn whole(table: &DeTable<'_>, policy: &Policy, files: &Ready, wrong: 
     if policy.ready.by.is_none() && files.by.is_none() && policy.ready.timeout.is_some() {
         let text = format!("timeout: none of {WAYS} tells when it is ready");
         wrong.push((place(table, "ready", "timeout"), text));
+    }
+    if policy.ready.watchdog.is_some() && policy.ready.by != Some(ReadyBy::Notify) {
+        let text = "watchdog: needs notify = true: by that the program says that it is well";
+        wrong.push((place(table, "ready", "watchdog"), text.to_owned()));
     }
 }
 
@@ -83,8 +104,6 @@ pub(super) fn place(table: &DeTable<'_>, inside: &str, name: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::super::{Awaits, service, service_over};
     use super::*;
 
@@ -102,6 +121,8 @@ mod tests {
         let job = ready("[ready]\non_exit = true\ntimeout = 'never'\n[restart]\nwhen = 'never'");
         assert_eq!((job.awaits(), job.limit()), (Awaits::Exit, None));
         assert_eq!(ready("[ready]\non_exit = false").by, None);
+        let notify = ready("[ready]\nnotify = true\nwatchdog = '10s'");
+        assert_eq!((notify.by, notify.watchdog), (Some(ReadyBy::Notify), Some(Duration::from_secs(10))));
     }
 
     #[test]
@@ -119,6 +140,11 @@ mod tests {
             "line 2, column 11: on_exit: needs restart.when = \"never\": what is started again is never done"
         );
         assert_eq!(
+            mistake("[ready]\nfd = 3\nwatchdog = '5s'"),
+            "line 3, column 12: watchdog: needs notify = true: by that the program says that it is well"
+        );
+        assert!(mistake("[ready]\nnotify = true\nwatchdog = '0s'").contains("watchdog: expected a time above 0s"));
+        assert_eq!(
             mistake("\n[ready]\ntimeout = '5s'"),
             format!("line 3, column 11: timeout: none of {WAYS} tells when it is ready")
         );
@@ -126,7 +152,7 @@ mod tests {
 
     #[test]
     fn what_the_files_ask_for_counts_where_service_toml_says_nothing() {
-        let files = Ready { by: Some(ReadyBy::Descriptor(3)), of_file: true, timeout: None };
+        let files = Ready { by: Some(ReadyBy::Descriptor(3)), of_file: true, ..Ready::default() };
         let over = |text: &str| {
             let mut policy = Policy { ready: files.clone(), ..Policy::default() };
             service_over(text, &mut policy).expect("no mistake");

@@ -135,7 +135,7 @@ impl Machine {
             Command::Silence | Command::Alarms | Command::Reload => {}
         }
         // What is stopped since it is not well may be so because somebody has stopped it.
-        if self.cause != Cause::Asked && command == Command::Signal(self.stop.signal) {
+        if matches!(self.cause, Cause::Unwell(_)) && command == Command::Signal(self.stop.signal) {
             actions.push(Action::Signal(pid, Signal::CONT));
             *paused = false;
         }

@@ -50,6 +50,34 @@ impl Machine {
         }
     }
 
+    /// As `systemd` does, a program that says that it ends has as long for that as one that is told to.
+    pub(super) fn stops_itself(&mut self, now: Stamp) {
+        let Phase::Up { pid, paused } = self.phase else { return };
+        self.cause = Cause::Itself;
+        let kill_at = self.stop.timeout.map(|timeout| now.moment.plus(timeout));
+        self.phase = Phase::Stopping { pid, paused, kill_at, killed: false };
+    }
+
+    /// Nothing takes longer than the end of the tree allows.
+    pub(super) fn extend(&mut self, now: Stamp, time: Duration) {
+        if let Phase::Stopping { kill_at: Some(kill_at), .. } = &mut self.phase
+            && self.within.is_none()
+        {
+            *kill_at = (*kill_at).max(now.moment.plus(time));
+        }
+    }
+
+    /// Another process is the program; the one that was may still run, and is something that the module started.
+    pub(super) fn main_pid(&mut self, now: Stamp, pid: Pid, actions: &mut Vec<Action>) {
+        let Phase::Up { pid: own, .. } = self.phase else { return };
+        if pid != own {
+            self.phase = Phase::Up { pid, paused: false };
+            self.since = now;
+            self.followed = true;
+            actions.push(Action::Follow(pid));
+        }
+    }
+
     pub(super) fn spawn_failed(&mut self, now: Stamp, failure: NotStarted, actions: &mut Vec<Action>) {
         if self.dead.is_some() {
             self.since = now;
@@ -124,7 +152,7 @@ impl Machine {
         self.dead = Some(ended.pid);
         let ran = format!("{} after {}", ended.how, human(exit.uptime));
         let (ran, how) = match std::mem::take(&mut self.cause) {
-            Cause::Asked => (ran, Some(ended.how)),
+            Cause::Asked | Cause::Itself => (ran, Some(ended.how)),
             // However it has ended, that is a failure.
             Cause::Unwell(why) => {
                 let ran = format!("{why}; {ran}");

@@ -239,6 +239,9 @@ impl Machine {
             }
             Event::Ready => self.is_ready_now(now),
             Event::Unwell(why) => self.not_well(now, why, &mut actions),
+            Event::Stopping => self.stops_itself(now),
+            Event::Extend(time) => self.extend(now, time),
+            Event::MainPid(pid) => self.main_pid(now, pid, &mut actions),
             Event::Swept => self.swept(now, &mut actions),
             Event::Left(any) => self.left_is_known(now, any, &mut actions),
             Event::Controlled { command, pid, done } => self.controlled(command, pid, done, &mut actions),
@@ -324,8 +327,12 @@ impl Machine {
             Readiness::Awaited => ", awaited",
             Readiness::Since(_) => ", ready",
         };
-        let unwell = if self.cause == Cause::Asked { "" } else { ", unwell" };
-        format!("{}, verdict {verdict}{ready}{unwell}", said.join(" "))
+        let cause = match self.cause {
+            Cause::Asked => "",
+            Cause::Unwell(_) => ", unwell",
+            Cause::Itself => ", stops itself",
+        };
+        format!("{}, verdict {verdict}{ready}{cause}", said.join(" "))
     }
 
     /// Whether it can be relied on.

@@ -113,6 +113,12 @@ pub enum Event {
     Ready,
     /// The program runs and is not well, and why.
     Unwell(String),
+    /// The program says that it ends by itself.
+    Stopping,
+    /// A program that ends needs so long from now.
+    Extend(Duration),
+    /// The program says that this process of the module is the program.
+    MainPid(Pid),
     /// The answer of `control/LETTER`.
     Controlled {
         /// What was commanded.
@@ -300,4 +306,6 @@ pub enum Cause {
     Asked,
     /// It is not well: it is started again as the policy says of a failure.
     Unwell(String),
+    /// It said so itself: what follows its end is up to the policy.
+    Itself,
 }

@@ -37,7 +37,7 @@ const HEARD: WatchFlags = WatchFlags::MODIFY
 /// Files whose bytes we wrote,
 const RECORDS: [&str; 4] = [file::STATUS, file::STATE, file::PID, file::STAT];
 /// and those that have only to be there. Logs are not: they may be taken away, as by logrotate.
-const HELD: [&str; 5] = [file::LOCK, file::SVCONTROL, file::CONTROL, file::OK, file::OUTPUT];
+const HELD: [&str; 6] = [file::LOCK, file::SVCONTROL, file::CONTROL, file::OK, file::OUTPUT, file::NOTIFY];
 
 /// What others may have damaged.
 #[derive(Debug, Default, PartialEq, Eq)]

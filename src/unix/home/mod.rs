@@ -54,6 +54,8 @@ pub mod file {
     pub const SPAWNED: &str = ".spawned";
     /// The FIFO on which a program says that it is ready.
     pub const READY: &str = ".ready";
+    /// The socket on which programs speak the protocol of `sd_notify(3)`.
+    pub const NOTIFY: &str = ".notify";
     /// What supervise did.
     pub const LOG: &str = "supervise.log";
     /// Warnings and failures.
@@ -97,11 +99,12 @@ impl std::fmt::Display for NotOpened {
 }
 
 /// Every file of a status directory.
-const OWN: [&str; 11] = [
+const OWN: [&str; 12] = [
     file::STATE,
     file::STATUS,
     file::SPAWNED,
     file::READY,
+    file::NOTIFY,
     file::LOG,
     file::LOG_WF,
     file::CONTROL,

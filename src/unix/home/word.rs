@@ -35,6 +35,12 @@ impl Home {
         Ok(Word { own, program })
     }
 
+    /// Removes the socket of a module that asks for none any more.
+    pub fn remove_socket(&self) {
+        // What stays is removed with the rest.
+        let _ = rustix::fs::unlinkat(&self.directory, file::NOTIFY, rustix::fs::AtFlags::empty());
+    }
+
     /// Our end again, of the FIFO that a predecessor made; `None` if no program has its end open any more.
     ///
     /// # Errors

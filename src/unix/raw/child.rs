@@ -83,6 +83,7 @@ unsafe fn prepare(job: &mut Job<'_>) {
         if let Some(umask) = launch.umask {
             libc::umask(umask);
         }
+        launch.environment.write_own_pid(libc::getpid());
         for signal in &job.original.ignored {
             set_default(*signal);
         }

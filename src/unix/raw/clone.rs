@@ -3,6 +3,7 @@
 //! Must never let go of what the child shares before that has executed or ended.
 
 use std::borrow::Cow;
+use std::cell::UnsafeCell;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -24,7 +25,14 @@ use crate::unix::mark::Mark;
 pub struct Strings {
     _owned: Vec<Cow<'static, CStr>>,
     pub(super) pointers: Vec<*const c_char>,
+    /// `WATCHDOG_PID=`, and room for the pid, which the child writes.
+    own_pid: Option<Box<UnsafeCell<[u8; OWN_PID.len() + DIGITS + 1]>>>,
 }
+
+const OWN_PID: &[u8] = b"WATCHDOG_PID=";
+
+/// Of the largest pid.
+const DIGITS: usize = 10;
 
 impl Strings {
     /// Takes the strings.
@@ -32,7 +40,42 @@ impl Strings {
     pub fn new(owned: Vec<Cow<'static, CStr>>) -> Strings {
         // The heap block of one that is owned does not move with it.
         let pointers = owned.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect();
-        Strings { _owned: owned, pointers }
+        Strings { _owned: owned, pointers, own_pid: None }
+    }
+
+    /// The same with one more, in which the child writes its own pid.
+    #[must_use]
+    pub fn with_own_pid(owned: Vec<Cow<'static, CStr>>) -> Strings {
+        let mut strings = Strings::new(owned);
+        let mut text = [0; OWN_PID.len() + DIGITS + 1];
+        text[..OWN_PID.len()].copy_from_slice(OWN_PID);
+        let text = Box::new(UnsafeCell::new(text));
+        strings.pointers.insert(0, text.get().cast::<c_char>().cast_const());
+        strings.own_pid = Some(text);
+        strings
+    }
+
+    /// Writes the pid of the caller where one is wanted.
+    ///
+    /// # Safety
+    /// Only in a child, while its parent waits: nobody else reads or writes the text then.
+    pub(super) unsafe fn write_own_pid(&self, pid: c_int) {
+        let Some(text) = &self.own_pid else { return };
+        // SAFETY: nobody else has a reference to the text, as the caller says.
+        let Some(room) = (unsafe { &mut *text.get() }).get_mut(OWN_PID.len()..OWN_PID.len() + DIGITS) else { return };
+        let mut rest = pid.unsigned_abs();
+        // The last digit comes first.
+        let mut digits = [0; DIGITS];
+        let mut count = 0;
+        while rest > 0 && count < DIGITS {
+            digits[count] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            count += 1;
+        }
+        room.fill(0);
+        for (place, digit) in room.iter_mut().zip(digits.iter().take(count).rev()) {
+            *place = *digit;
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod front;
 mod handed;
 mod limits;
 mod mounts;
+mod notify;
 mod process;
 mod rights;
 mod signal;
@@ -24,11 +25,12 @@ pub use front::{
 pub use handed::{Descriptors, close_all, survives_exec, take_variable};
 pub use limits::Limits;
 pub use mounts::Mounts;
+pub use notify::{Received, pass_credentials, receive};
 pub use process::{
     OpenFiles, give_way, give_way_no_more, open_files, prepare_process, prepare_process_again, prepare_process_alone,
     umask,
 };
 pub use rights::Rights;
-pub use signal::{exit_status, kill, kill_by_pidfd, peek_own_thread};
+pub use signal::{cgroup_of, exit_status, kill, kill_by_pidfd, peek_own_thread};
 pub use streams::{Fifo, OPENING_INPUT, OPENING_OUTPUT, Output};
 pub use thread::{Thread, are_few, trim_stack};

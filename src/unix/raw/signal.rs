@@ -42,6 +42,9 @@ struct PidfdInfo {
 /// `_IOWR(0xFF, 11, struct pidfd_info)`
 const PIDFD_GET_INFO: libc::Ioctl = 0xC040_FF0B_u32 as libc::Ioctl;
 
+/// The control group is there.
+const PIDFD_INFO_CGROUPID: u64 = 1 << 2;
+
 /// The exit status is asked for, and there.
 const PIDFD_INFO_EXIT: u64 = 1 << 3;
 
@@ -52,6 +55,16 @@ pub fn exit_status(pidfd: BorrowedFd<'_>) -> Option<c_int> {
     // SAFETY: the kernel reads and writes this structure, whose size is in the number of the call.
     let result = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
     (result == 0 && info.mask & PIDFD_INFO_EXIT != 0).then_some(info.exit_code)
+}
+
+/// The control group of version 2 that the process of a pidfd is in, by its number, or was in when its parent collected it;
+/// `None` where the kernel does not tell: before Linux 6.13, and of one that was collected before 6.17.
+#[must_use]
+pub fn cgroup_of(pidfd: BorrowedFd<'_>) -> Option<u64> {
+    let mut info = PidfdInfo { mask: PIDFD_INFO_CGROUPID | PIDFD_INFO_EXIT, cgroup: 0, ids: [0; 11], exit_code: 0 };
+    // SAFETY: the kernel reads and writes this structure, whose size is in the number of the call.
+    let result = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
+    (result == 0 && info.mask & PIDFD_INFO_CGROUPID != 0 && info.cgroup != 0).then_some(info.cgroup)
 }
 
 /// The first child of this very thread that has ended, unreaped; children of other threads are passed over.
