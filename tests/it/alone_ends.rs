@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::harness::{Alone, alive, children, eventually, parent, signal_pid, stays};
+use crate::harness::{Alone, alive, children, eventually, parent, signal_pid, skip, stays, ticks, zombies};
 
 #[test]
 fn term_and_kill_end_it_at_once_and_leave_the_program_alone() {
@@ -176,4 +176,62 @@ fn many_are_stopped_and_started_by_turns_and_never_run_twice() {
         alone.left();
     }
     assert_eq!(fs::read_to_string(alone.path("notes/twice")).unwrap_or_default(), "");
+}
+
+#[test]
+fn a_defect_in_it_costs_no_program() {
+    if !cfg!(debug_assertions) {
+        return skip("only a debug build has the defect");
+    }
+    let alone = Alone::env("SVTREE_DEFECT", "web");
+    let pid = alone.start("sleep 1000", &[]);
+    let supervisor = alone.supervisor();
+    for count in 1..=2 {
+        alone.letter("web", "a");
+        eventually("the program to be taken back", || alone.warnings().matches("after a defect").count() == count);
+    }
+    assert_eq!((alone.up("web"), alone.supervisor()), (pid, supervisor));
+    signal_pid(pid, Signal::KILL);
+    assert_eq!(children(supervisor), [alone.up_again("web", pid)]);
+}
+
+#[test]
+fn a_supervise_that_was_started_by_a_program_of_another_one_lives_on_when_that_one_ends() {
+    let alone = Alone::new();
+    let link = alone.link("supervise.inner").display().to_string();
+    alone.script("agent", &format!("#!/bin/sh\n{link} -p status/inner -f 'sleep 2000'\nexec sleep 1000\n"));
+    alone.start("./agent", &[]);
+    let inner = alone.up("inner");
+    alone.letter("web", "d");
+    alone.becomes("web", "down");
+    stays(Duration::from_millis(200), "the inner one and its program run", || {
+        alive(inner) && alone.everybody().len() == 2
+    });
+    alone.letter("web", "x");
+    eventually("the outer one to have left", || alone.everybody().len() == 1);
+    alone.letter("inner", "dx");
+    alone.left();
+    assert!(!alive(inner));
+}
+
+#[test]
+fn orphans_of_its_program_are_collected() {
+    let alone = Alone::new();
+    alone.script(
+        "orphans",
+        "#!/bin/sh\ni=0\nwhile [ $i -lt 50 ]; do (setsid true &); i=$((i + 1)); done\nexec sleep 1000\n",
+    );
+    alone.start("./orphans", &[]);
+    let supervisor = alone.supervisor();
+    eventually("only the program to be left", || children(supervisor).len() == 1 && zombies(supervisor).is_empty());
+}
+
+#[test]
+fn it_rests_while_nothing_happens() {
+    let alone = Alone::new();
+    alone.start("sleep 1000", &[]);
+    let supervisor = alone.supervisor();
+    let before = ticks(supervisor);
+    stays(Duration::from_secs(4), "it runs", || alive(supervisor));
+    assert!(ticks(supervisor) - before <= 4, "less than one part in a hundred of a processor");
 }

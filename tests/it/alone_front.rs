@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::Signal;
 
 use crate::harness::{
-    Alone, SLEEPER, alive, arguments, eventually, parent, program, signal_pid, spawn, text, wait_for, write,
+    Alone, SLEEPER, alive, arguments, eventually, parent, program, signal_pid, skip, spawn, text, wait_for, write,
 };
 
 /// One in the foreground, ended with the test.
@@ -79,6 +79,20 @@ fn the_terminals_interrupt_ends_both() {
     signal_pid(front.pid(), Signal::INT);
     assert_eq!(front.ended(), -2);
     eventually("its program to end", || !alive(pid));
+}
+
+#[test]
+fn an_interrupt_that_the_caller_ignores_is_ignored() {
+    let alone = Alone::new();
+    let link = alone.link("supervise").display().to_string();
+    let mut command = alone.command(["sh", "-c", "trap '' INT; exec \"$0\" status/web sleep 1000", &link]);
+    let front = Front::start(&mut command);
+    let pid = alone.up("web");
+    signal_pid(front.pid(), Signal::INT);
+    alone.letter("web", "1");
+    assert!(alive(front.pid()));
+    let next = alone.up_again("web", pid);
+    assert_eq!(parent(next), front.pid());
 }
 
 #[test]
@@ -198,4 +212,38 @@ fn a_directory_that_is_not_there_is_an_error() {
     let alone = Alone::new();
     let line = alone.supervise(&["elsewhere/nowhere"]).failed(111);
     assert!(line.starts_with("supervise: elsewhere/nowhere: "), "{line}");
+}
+
+#[test]
+fn as_the_first_process_of_a_container_it_ends_on_term() {
+    let Some(unshare) = crate::init::unshare() else { return };
+    let alone = Alone::new();
+    if alone.ran(unshare.iter().copied().chain(["true"])).code != Some(0) {
+        return skip("no pid namespaces here");
+    }
+    let link = alone.link("supervise").display().to_string();
+    let words = unshare.iter().copied().chain([link.as_str(), "status/web", "sleep", "1000"]);
+    let mut front = Front::start(&mut alone.command(words));
+    // The pids in its files are those of the namespace.
+    eventually("it to be up", || alone.pid("web").is_some());
+    let first = wait_for("the first process", || alone.everybody().into_iter().next());
+    signal_pid(first, Signal::TERM);
+    assert_eq!(front.ended(), 143);
+    eventually("nothing to be left", || alone.processes().is_empty());
+}
+
+#[test]
+fn the_memory_that_it_costs_is_bounded() {
+    if cfg!(debug_assertions) {
+        return skip("only a release build is small");
+    }
+    let alone = Alone::new();
+    alone.start("sleep 1000", &[]);
+    let rollup = format!("/proc/{}/smaps_rollup", alone.supervisor());
+    let pss = || {
+        let text = text(std::path::Path::new(&rollup));
+        let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap_or_default();
+        line.trim().trim_end_matches(" kB").parse::<u64>().ok()
+    };
+    eventually("less than 2 MiB", || pss().is_some_and(|kib| kib < 2048));
 }

@@ -42,7 +42,7 @@ pub fn prepare_process_again(original: OpenFiles) {
 }
 
 /// As [`prepare_process`], for a process that any signal may end at any moment as it would any other, TERM above all,
-/// whatever it inherited: but HUP, which it ignores, SIGCHLD, and `held`, which are waited for.
+/// whatever it inherited: but HUP, which it ignores, SIGCHLD, and `held`, which are waited for unless they are ignored.
 pub fn prepare_process_alone(held: &[Signal]) {
     for (signal, handler) in [(libc::SIGHUP, libc::SIG_IGN), (libc::SIGTERM, libc::SIG_DFL)] {
         // SAFETY: takes numbers; no handler is installed.
@@ -95,7 +95,7 @@ fn prepare(original: Option<OpenFiles>, held: Option<&[Signal]>) {
             if let Some(held) = held {
                 libc::sigemptyset(&raw mut all);
                 libc::sigaddset(&raw mut all, libc::SIGCHLD);
-                for signal in held {
+                for signal in held.iter().filter(|signal| !ignored.contains(&signal.0)) {
                     libc::sigaddset(&raw mut all, signal.0);
                 }
             }
@@ -174,6 +174,29 @@ pub fn give_way_no_more() {
         schedule_at(0, *policy, *priority);
     }
 }
+
+unsafe extern "C" {
+    /// Where the executable begins in memory, and where its code ends: of the linker.
+    static __executable_start: u8;
+    static etext: u8;
+}
+
+/// Gives back the code that only the start took. The kernel maps it in large pieces, and of a process that rests most of it
+/// would stay; what is executed again is found in the page cache.
+pub fn trim_code() {
+    let (start, end) = ((&raw const __executable_start).addr(), (&raw const etext).addr());
+    let end = end & !(PAGE - 1);
+    if start.is_multiple_of(PAGE) && start < end {
+        // SAFETY: these pages are those of the file, which nobody can write to while it is executed; none of ours has
+        // changed them, since code is position-independent.
+        unsafe {
+            libc::madvise((&raw const __executable_start).cast_mut().cast(), end - start, libc::MADV_DONTNEED);
+        }
+    }
+}
+
+/// The smallest page there is; where pages are larger, the call is refused or rounds up to whole pages of the same file.
+const PAGE: usize = 4096;
 
 /// How the one thread that gives way was scheduled before.
 static HASTE: OnceLock<(c_int, c_int)> = OnceLock::new();

@@ -27,6 +27,11 @@ impl Alone {
         Alone(Tree::new())
     }
 
+    /// With a variable in the environment of all that is started here.
+    pub fn env(name: &str, value: &str) -> Alone {
+        Alone(Tree::new().env(name, value))
+    }
+
     /// Runs `supervise ARGS…` to its end, which for a detached one is at once.
     pub fn supervise(&self, args: &[&str]) -> Ran {
         self.called("supervise.web", args.iter().copied())
