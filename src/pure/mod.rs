@@ -4,6 +4,7 @@
 //! interface; time and facts come in as arguments, orders go out as values.
 
 pub mod accounts;
+pub mod alarm;
 pub mod alone;
 pub mod command;
 pub mod config;
@@ -13,6 +14,7 @@ pub mod handover;
 pub mod log;
 pub mod machine;
 pub mod name;
+pub mod notice;
 pub mod reconcile;
 pub mod restart;
 pub mod sd_notify;

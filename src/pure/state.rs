@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::alarm::Alarm;
 use super::exit::{Exit, How, Pid, Signal};
 use super::name::printable;
 use super::status::Want;
@@ -163,6 +164,9 @@ pub struct Record {
     /// Whether that is since the program said that it ends.
     #[serde(skip_serializing_if = "is_false")]
     pub itself: bool,
+    /// What was told of it, at times of `CLOCK_MONOTONIC`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alarms: Option<Alarm>,
     /// Why, if that is since it is not well.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unwell: Option<String>,

@@ -198,6 +198,13 @@ impl Settings {
         restart.interval = self.interval.unwrap_or(restart.interval);
         restart.max_tries = self.max_tries.or(restart.max_tries);
         restart.max_tries_if_coredumped = self.max_tries_if_coredumped.or(restart.max_tries_if_coredumped);
+        if self.mail.is_empty() && self.gsm.is_empty() && self.interval.is_none() {
+            return;
+        }
+        let alarms = policy.alarms.get_or_insert_default();
+        alarms.mail.extend_from_slice(&self.mail);
+        alarms.gsm.extend_from_slice(&self.gsm);
+        alarms.interval = self.interval.unwrap_or(alarms.interval);
     }
 }
 

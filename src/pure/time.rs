@@ -65,6 +65,19 @@ pub struct Stamp {
     pub wall: Wall,
 }
 
+/// A time a program ran, short, for people: `0.2 s`, `45 s`, `12 min`.
+#[must_use]
+pub fn human(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..10 => format!("{:.1} s", duration.as_secs_f64()),
+        10..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        172_800.. => format!("{} days", seconds / 86400),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 use crossbeam_channel::{Receiver, Sender};
 use serde::{Deserialize, Serialize};
 
+use super::alarms::HandedTeller;
 use super::checks::{Check, HandedCheck};
 use super::logger::Draining;
 use super::scripts::{HandedScript, Script};
@@ -65,6 +66,8 @@ pub struct Handed {
     scripts: Vec<HandedScript>,
     #[serde(default)]
     checks: Vec<HandedCheck>,
+    #[serde(default)]
+    tellers: Vec<HandedTeller>,
     /// Where the program says that it is ready,
     #[serde(default)]
     word: Option<RawFd>,
@@ -101,6 +104,7 @@ impl Handed {
             .into_iter()
             .chain(self.scripts.iter().filter_map(HandedScript::pid))
             .chain(self.checks.iter().filter_map(HandedCheck::pid))
+            .chain(self.tellers.iter().filter_map(HandedTeller::pid))
             .filter(|pid| pidfd::peek(*pid).is_ok())
     }
 
@@ -140,6 +144,7 @@ impl Supervise {
             // The parent hears of this end, and waits for nothing else.
             return;
         }
+        self.tell_all();
         self.rest();
         if order.answer.send((self.task.name.clone(), Box::new(self.handed()))).is_ok() {
             let _ = order.resume.recv();
@@ -168,6 +173,7 @@ impl Supervise {
             checks: self.checks.iter().map(Check::handed).collect(),
             word: self.care.as_ref().and_then(|care| care.word()),
             socket: self.notify.as_ref().map(|notify| notify.socket().number()),
+            tellers: self.alarms.as_ref().map(|alarms| alarms.handed()).unwrap_or_default(),
         }
     }
 
@@ -181,7 +187,7 @@ impl Supervise {
 
     fn go_on(&mut self, pidfd: Option<OwnedFd>, [word, socket]: [Option<OwnedFd>; 2], handed: Handed) {
         let Handed { state, since, letters, rereading, retired, removes, draining, .. } = handed;
-        let Handed { origin, scripts, checks, .. } = handed;
+        let Handed { origin, scripts, checks, tellers, .. } = handed;
         let record = state.record.clone().unwrap_or_default();
         let exits = state.exits.iter().filter_map(ExitEntry::exit).collect();
         self.letters.extend(letters);
@@ -195,6 +201,7 @@ impl Supervise {
         self.checks = checks.iter().filter_map(Check::handed_down).collect();
         let was_adopted = Some(state.adopted);
         self.machine.take_over(Taken { since, was_adopted, ..taken(&state, &record, exits) });
+        self.recall_alarms(record.alarms.as_ref(), tellers);
         self.recall(&record);
         self.between = record.started;
         match record.process() {
@@ -214,7 +221,8 @@ impl Supervise {
             }
         }
         let children = self.scripts.iter().map(Script::child).chain(self.checks.iter().map(Check::child));
-        let unheard = self.child.iter().chain(children);
+        let tellers = self.alarms.iter().flat_map(|alarms| alarms.children());
+        let unheard = self.child.iter().chain(children).chain(tellers);
         let unheard: Vec<Pid> =
             unheard.filter(|child| child.own && child.pidfd.is_none()).map(|child| child.pid).collect();
         unheard.into_iter().for_each(|pid| self.wait_elsewhere(pid));

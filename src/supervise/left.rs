@@ -157,7 +157,9 @@ impl Supervise {
     ) -> io::Result<Vec<Remaining>> {
         let scripts = self.scripts.iter().map(Script::pid).chain(self.checks.iter().map(Check::pid));
         let roots: Vec<Pid> = self.formers.iter().map(|former| former.pid).collect();
-        let except: Vec<Pid> = self.child.iter().map(|child| child.pid).chain(scripts).chain(ended).collect();
+        let tellers = self.alarms.iter().flat_map(|alarms| alarms.pids());
+        let known = self.child.iter().map(|child| child.pid).chain(scripts).chain(tellers);
+        let except: Vec<Pid> = known.chain(ended).collect();
         let cgroup = self.cgroup.as_ref().filter(|_| self.grouped);
         remains::of(Whose { module: &self.task.name, session, cgroup, own, program, roots: &roots, except: &except })
     }

@@ -2,12 +2,15 @@
 //!
 //! Must never know of siblings, and must never decide.
 
+mod alarms;
 mod alone;
 mod care;
 mod checks;
 mod child;
+mod configured;
 mod ended;
 mod handover;
+mod helper;
 mod left;
 mod letters;
 mod logger;
@@ -22,10 +25,10 @@ mod thread;
 
 use std::collections::VecDeque;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use self::alarms::Alarms;
 use self::care::Care;
 use self::checks::Check;
 use self::child::Child;
@@ -37,9 +40,9 @@ use self::program::{Origin, Unknown};
 use self::rights::Asking;
 pub use self::terms::{Loaded, Mail, Report, Task, Why};
 pub use self::thread::{Reports, start};
-use crate::pure::config::{Program, Rules};
+use crate::pure::config::Program;
 use crate::pure::exit::Pid;
-use crate::pure::machine::{Action, Configured, Event, Machine, Phase};
+use crate::pure::machine::{Action, Event, Machine, Phase};
 use crate::pure::restart::Tally;
 use crate::pure::time::Moment;
 use crate::unix::cgroup::Cgroup;
@@ -135,6 +138,8 @@ struct Supervise {
     notify: Option<Box<Notify>>,
     /// Programs that said that another process is the program, and still run.
     formers: Vec<Child>,
+    /// Who is told what of it, where anybody is.
+    alarms: Option<Box<Alarms>>,
     /// Why the last start failed, for a failure that repeats.
     not_started: Option<String>,
     /// Names that are being looked up,
@@ -169,6 +174,7 @@ impl Supervise {
             Program::Typed(_) => Glance::blind(),
             Program::Run | Program::Argv(_) => Glance::default(),
         };
+        let alarms = Alarms::of(&task.loaded);
         Supervise {
             task,
             home,
@@ -197,6 +203,7 @@ impl Supervise {
             checks: Vec::new(),
             notify: None,
             formers: Vec::new(),
+            alarms,
             not_started: None,
             asking: None,
             not_delegated: None,
@@ -221,7 +228,9 @@ impl Supervise {
         while self.why.is_none() {
             if !self.turn_soon(inbox) {
                 self.rest();
-                self.turn(inbox);
+                if !self.has_to_tell() {
+                    self.turn(inbox);
+                }
             }
         }
         self.end()
@@ -231,6 +240,7 @@ impl Supervise {
     fn end(mut self: Box<Self>) -> Why {
         self.end_scripts();
         self.drop_checks();
+        self.end_alarms();
         if !self.is_going() {
             self.write_lines();
         }
@@ -251,6 +261,9 @@ impl Supervise {
         if self.lines.len() > LINES {
             self.write_lines();
         }
+        if self.is_late_to_tell() {
+            self.tell();
+        }
         let soon = clock::moment().plus(REST_AFTER);
         let deadline = self.deadline();
         let ready = inbox.wait(&self.descriptors(), Some(deadline.map_or(soon, |deadline| deadline.min(soon))));
@@ -268,6 +281,9 @@ impl Supervise {
     fn rest(&mut self) {
         if self.unpublished {
             self.feed(Event::Heal);
+        }
+        if self.has_to_tell() {
+            self.tell();
         }
         self.write_lines();
         if !raw::are_few() {
@@ -294,6 +310,7 @@ impl Supervise {
         descriptors.extend(self.care.iter().flat_map(|care| care.descriptors()));
         descriptors.extend(self.notify.iter().filter_map(|notify| notify.descriptor()));
         descriptors.extend(self.formers.iter().filter_map(Child::ended));
+        descriptors.extend(self.alarms.iter().flat_map(|alarms| alarms.descriptors()));
         descriptors
     }
 
@@ -349,6 +366,9 @@ impl Supervise {
         if self.care.is_some() {
             self.attend();
         }
+        if self.alarms.is_some() {
+            self.look_at_alarms();
+        }
     }
 
     /// What the kernel does not tell of is looked at once a second.
@@ -360,10 +380,10 @@ impl Supervise {
         let scripts = self.scripts.iter().filter_map(scripts::Script::deadline).min();
         let unknown = self.unknown.as_ref().map(|unknown| unknown.look_at);
         let checks = self.checks.iter().filter_map(Check::deadline).min();
-        let care = self.care_deadline();
+        let (care, alarms) = (self.care_deadline(), self.alarms_deadline());
         let notify = self.notify.as_ref().and_then(|notify| notify.deadline());
         let draining = self.draining.as_ref().map(Draining::deadline);
-        [self.machine.deadline(), look, scripts, unknown, checks, care, draining, notify, self.look_at]
+        [self.machine.deadline(), look, scripts, unknown, checks, care, alarms, draining, notify, self.look_at]
             .into_iter()
             .flatten()
             .min()
@@ -403,41 +423,16 @@ impl Supervise {
         }
     }
 
-    fn configured(&mut self, loaded: Arc<Loaded>, at_once: bool) {
-        if let Some(mistake) = &loaded.mistake
-            && self.task.loaded.mistake.as_ref() != Some(mistake)
-        {
-            self.lines.push((Level::Warning, format!("{mistake}; the last good one stays in force")));
-        }
-        self.task.loaded = loaded;
-        let policy = &self.task.loaded.policy;
-        // What a program that was taken over was started with is not known.
-        let at_once = at_once || self.origin.is_none();
-        if at_once && let Some(origin) = &mut self.origin {
-            let Rules { forking, awaits, .. } = origin.rules;
-            origin.rules = Rules { forking, awaits, ..policy.rules() };
-        }
-        let event = Event::Configured(Configured {
-            at_once: at_once.then(|| policy.rules()),
-            changed: self.origin.as_ref().is_some_and(|origin| {
-                origin.rules != policy.rules()
-                    || origin.loaded.logged != self.task.loaded.logged
-                    || !origin.loaded.policy.starts_as(policy)
-                    || (policy.program == Program::Run && origin.run != self.task.loaded.prints.run)
-            }),
-            enabled: policy.enabled,
-            mistake: self.task.loaded.mistake.clone(),
-        });
-        self.feed(event);
-        self.let_logger_go();
-    }
-
     /// Hands an event to the machine and carries out what it says, until nothing is left to do.
     fn feed(&mut self, event: Event) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             let failed_before = matches!(self.machine.phase(), Phase::Failed);
-            let mut actions = VecDeque::from(self.machine.handle(clock::stamp(), event));
+            let (before, now) = (self.before(&event), clock::stamp());
+            let mut actions = VecDeque::from(self.machine.handle(now, event));
+            if let Some(before) = before {
+                self.note(before, now);
+            }
             while let Some(action) = actions.pop_front() {
                 match self.perform(action) {
                     // Without a script the signal is sent before anything is written.

@@ -212,6 +212,7 @@ impl Supervise {
     /// From this start on, what was read holds.
     fn machine_takes_policy(&mut self) {
         self.machine.adjust(self.task.loaded.policy.rules());
+        self.take_alarms();
     }
 
     pub(super) fn started(&mut self, started: Started) -> Pid {
@@ -301,6 +302,7 @@ impl Supervise {
             raw::exit_status(unknown.pidfd.as_fd()).and(pidfd::how_of_another(pid, unknown.pidfd.as_fd()))
         {
             self.unknown = None;
+            self.note_learned(pid, how);
             self.feed(Event::Learned(pid, how));
         } else if over {
             self.unknown = None;

@@ -60,6 +60,7 @@ impl Supervise {
             self.machine.take_over(Taken { ending: !alive, asked, ..fresh });
         } else {
             self.machine.take_over(taken(&recorded, &record, exits));
+            self.recall_alarms(record.alarms.as_ref(), Vec::new());
         }
         match found {
             Found::Nothing => self.feed(Event::Begin),
@@ -111,6 +112,7 @@ impl Supervise {
     fn take_back(&mut self, pid: Pid, recorded: &State, record: &Record) {
         let exits = recorded.exits.iter().filter_map(ExitEntry::exit).collect();
         self.machine.take_over(taken(recorded, record, exits));
+        self.recall_alarms(record.alarms.as_ref(), Vec::new());
         self.recall(record);
         self.between = record.started;
         self.child = Some(Child::adopted(pid, pidfd::open(pid).ok()));
@@ -184,6 +186,7 @@ impl Supervise {
                 Phase::Finishing { .. } | Phase::Gone => None,
             },
             itself: self.machine.cause() == &Cause::Itself,
+            alarms: self.alarms.as_ref().and_then(|alarms| alarms.told()),
             unwell: match self.machine.cause() {
                 Cause::Asked | Cause::Itself => None,
                 Cause::Unwell(why) => Some(why.clone()),

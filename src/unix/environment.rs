@@ -62,8 +62,23 @@ pub struct NotRead {
 }
 
 /// Said to svtree by its own supervisor, and lies to anybody else.
-const NOT_HANDED_ON: [&str; 6] =
-    ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID"];
+const NOT_HANDED_ON: [&str; 11] = [
+    "NOTIFY_SOCKET",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    // Of an alarm of another svtree, which has started this one.
+    EVENT,
+    "SVTREE_HOST",
+    "SVTREE_MESSAGE",
+    "SVTREE_CODE",
+    "SVTREE_SIGNAL",
+];
+
+/// What only programs have that tell an alarm: they, and what they leave, are none of the module's.
+const EVENT: &str = "SVTREE_EVENT";
 
 /// Where programs are looked for when there is no PATH at all.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -165,6 +180,10 @@ pub fn mark(pid: Pid) -> Option<Vec<u8>> {
         }
         let _ = rustix::event::poll(&mut [], Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 200_000 }));
         environment = read("environ");
+    }
+    let is_alarm = |pair: &[u8]| pair.strip_prefix(EVENT.as_bytes()).is_some_and(|rest| rest.starts_with(b"="));
+    if environment.split(|byte| *byte == 0).any(is_alarm) {
+        return None;
     }
     // The last one is the one that svtree added.
     let mut marks = environment.split(|byte| *byte == 0).filter_map(|pair| pair.strip_prefix(b"SVTREE_MODULE="));

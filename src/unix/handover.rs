@@ -4,21 +4,16 @@
 
 use std::convert::Infallible;
 use std::ffi::CString;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Seek};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use rustix::fs::{MemfdFlags, SealFlags};
-use rustix::io::Errno;
-
+use super::memory::{SEALS, sealed};
 use super::raw::{self, Descriptors};
 
 /// The variable that says which descriptor the bytes are in; it is gone before anything is started.
 const VARIABLE: &str = "SVTREE_HANDED_DOWN";
-
-/// Nobody else can have changed what is sealed so.
-const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::GROW).union(SealFlags::SHRINK).union(SealFlags::SEAL);
 
 /// Executes another program in the place of this one, with the same arguments and environment, and with these descriptors
 /// open. Returns only if that cannot be; nothing has changed then. No other thread may start a program meanwhile.
@@ -50,20 +45,6 @@ fn replace(executable: &Path, memory: &OwnedFd) -> io::Result<Infallible> {
     Ok(nix::unistd::execve(&executable, &arguments, &environment)?)
 }
 
-/// Memory that nobody can change any more.
-fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let memory = match rustix::fs::memfd_create("svtree", flags | MemfdFlags::NOEXEC_SEAL) {
-        // Before Linux 6.3; since then a machine may allow no other.
-        Err(Errno::INVAL) => rustix::fs::memfd_create("svtree", flags)?,
-        memory => memory?,
-    };
-    let mut file = std::fs::File::from(memory);
-    file.write_all(bytes)?;
-    rustix::fs::fcntl_add_seals(&file, SEALS)?;
-    Ok(file.into())
-}
-
 /// The bytes that were handed down to this program; `None` if it was started in any other way. To be called once, by the
 /// only thread, before anything is opened.
 #[must_use]
@@ -83,16 +64,6 @@ pub fn received() -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_sealed_cannot_be_changed() {
-        let mut file = std::fs::File::from(sealed(b"bytes").expect("memory"));
-        assert!(file.write_all(b"more").is_err());
-        assert!(file.set_len(0).is_err());
-        let mut text = String::new();
-        file.rewind().and_then(|()| file.read_to_string(&mut text)).expect("read");
-        assert_eq!(text, "bytes");
-    }
 
     #[test]
     fn an_exec_that_fails_changes_nothing() {

@@ -15,6 +15,7 @@ pub mod inbox;
 pub mod listener;
 pub mod log;
 pub mod mark;
+pub mod memory;
 pub mod notify;
 pub mod pidfd;
 pub mod pipe;

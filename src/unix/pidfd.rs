@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus, getpid, pidfd_open, waitid};
 
-use super::raw;
+use super::{clock, raw};
 use crate::pure::exit::{How, Pid, Signal};
 
 /// Opens a pidfd; close-on-exec, readable once the process has ended.
@@ -24,6 +25,22 @@ pub fn open(pid: Pid) -> io::Result<OwnedFd> {
 pub fn is_readable(pidfd: BorrowedFd<'_>) -> bool {
     let mut polled = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
     poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
+}
+
+/// Waits until the process of a pidfd has ended, but no longer than this; says whether it has. Blocks.
+#[must_use]
+pub fn ends_within(pidfd: BorrowedFd<'_>, limit: Duration) -> bool {
+    let deadline = clock::moment().plus(limit);
+    loop {
+        let left = deadline.since(clock::moment());
+        let mut polled = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+        match poll(&mut polled, Timespec::try_from(left).ok().as_ref()) {
+            Ok(0) if left.is_zero() => return false,
+            Ok(0) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) => return true,
+            Err(_) => return false,
+        }
+    }
 }
 
 /// How a child ended, without reaping it; `None` while it runs.

@@ -121,6 +121,7 @@ pub fn program(
         given,
         ids: Some(ids),
         input: service.input,
+        elsewhere: None,
     };
     match &policy.program {
         Program::Run => launch(service, policy, &["./run".into()], &of_program),
@@ -207,9 +208,30 @@ pub fn check(service: Service<'_>, policy: &Policy, words: &[String]) -> Result<
     launch(service, policy, &words, &OfProgram::default())
 }
 
-/// What only the program of a module has. Its scripts are those of whoever wrote its directory: they run as svtree itself.
+/// Starts what tells an alarm, in the service directory: as svtree's user, with these variables and this input, and in no
+/// control group, so that nothing that ends the module ends it. `elsewhere` is where it is looked for last.
+///
+/// # Errors
+/// What could not be done; nothing runs then.
+pub fn alarm(
+    service: Service<'_>,
+    words: &[OsString],
+    elsewhere: Option<&str>,
+    variables: Vec<(String, String)>,
+    input: BorrowedFd<'_>,
+) -> Result<Started, NotStarted> {
+    let policy = Policy { environment: variables, ..Policy::default() };
+    let given = Given { kept: Some((input, 0)), socket: None };
+    let of_program = OfProgram { elsewhere, given, ..OfProgram::default() };
+    // The FIFO of a logger is held by nobody who does not belong to its module.
+    launch(Service { cgroup: None, output: service.error, ..service }, &policy, words, &of_program)
+}
+
+/// What only some programs of a module have. Its scripts are those of whoever wrote its directory: they run as svtree
+/// itself.
 #[derive(Default)]
 struct OfProgram<'a> {
+    elsewhere: Option<&'a str>,
     subdirectory: Option<&'a str>,
     mark: Option<(BorrowedFd<'a>, &'a CStr, Mark)>,
     given: Given<'a>,
@@ -223,7 +245,7 @@ fn launch(
     words: &[OsString],
     of_program: &OfProgram<'_>,
 ) -> Result<Started, NotStarted> {
-    let OfProgram { subdirectory, mark, given, ids, input } = *of_program;
+    let OfProgram { elsewhere, subdirectory, mark, given, ids, input } = *of_program;
     let first = words.first().map_or(OsStr::new(""), OsString::as_os_str);
     let what = String::from_utf8_lossy(first.as_bytes()).into_owned();
     let not_prepared = |error: std::ffi::NulError| NotStarted {
@@ -249,7 +271,9 @@ fn launch(
     let base = if own_root { Path::new("/") } else { service.path };
     let candidates = candidates(first, base, &variables, subdirectory.is_some())
         .iter()
-        .map(|path| string(path))
+        .map(OsString::as_os_str)
+        .chain(elsewhere.map(OsStr::new))
+        .map(string)
         .collect::<Result<Vec<_>, _>>()?;
     let arguments = words.iter().map(|word| string(word)).collect::<Result<Vec<_>, _>>()?;
     let told = Told::new(given.socket, policy.ready.watchdog);

@@ -22,6 +22,8 @@
     reason = "an outsider reads clocks, starts programs, prints and fails; the rules are for the supervisor"
 )]
 
+mod alarms;
+mod alarms_sent;
 mod alone_command;
 mod alone_conf;
 mod alone_detached;

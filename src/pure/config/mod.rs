@@ -2,6 +2,7 @@
 //!
 //! One table of keys: what is not in it is unknown. Must never read a file.
 
+mod alarm;
 mod identity;
 mod limits;
 mod policy;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+pub use self::alarm::Alarms;
 pub use self::identity::{Account, Identity};
 pub use self::limits::{Limits, Resource};
 pub use self::policy::{
@@ -179,6 +181,10 @@ const KEYS: &[Key] = &[
     key("ready", "on_exit", ready::on_exit),
     key("ready", "timeout", ready::timeout),
     key("ready", "watchdog", ready::watchdog),
+    key("alarm", "command", alarm::command),
+    key("alarm", "mail", alarm::mail),
+    key("alarm", "on", alarm::on),
+    key("alarm", "interval", alarm::interval),
 ];
 
 const fn key(table: &'static str, name: &'static str, set: fn(&mut Policy, &DeValue<'_>) -> Result<(), String>) -> Key {
@@ -239,13 +245,14 @@ fn unknown(name: &Spanned<std::borrow::Cow<'_, str>>, inside: &str, keys: &[&[Ke
         .map(|key| {
             // The same name in another table is the likeliest slip of all.
             let bare = key.rsplit('.').next().unwrap_or(&key);
-            let near = strsim::damerau_levenshtein(&mine, &key).min(strsim::damerau_levenshtein(name.get_ref(), bare));
-            (near, key)
+            let whole = strsim::damerau_levenshtein(&mine, &key);
+            let near = whole.min(strsim::damerau_levenshtein(name.get_ref(), bare));
+            (near, whole, key)
         })
         .min();
     let shown = mine.escape_debug();
     match nearest {
-        Some((distance, key)) if distance <= mine.chars().count().div_ceil(3).max(2) => {
+        Some((distance, _, key)) if distance <= mine.chars().count().div_ceil(3).max(2) => {
             format!("unknown key `{shown}`, did you mean `{key}`?")
         }
         _ => format!("unknown key `{shown}`"),
@@ -448,6 +455,7 @@ mod tests {
                 },
                 stop: Stop { signal: Signal::INT, timeout: None, scope: Scope::Main, ..Stop::default() },
                 ready: Ready::default(),
+                alarms: None,
             }
         );
     }

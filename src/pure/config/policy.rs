@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Alarms;
 use super::identity::{Account, Identity};
 use super::limits::Limits;
 use super::sandbox::Sandbox;
@@ -49,6 +50,8 @@ pub struct Policy {
     pub stop: Stop,
     /// When it is ready.
     pub ready: Ready,
+    /// Who is told what of it; boxed, since mostly nobody is.
+    pub alarms: Option<Box<Alarms>>,
 }
 
 impl Default for Policy {
@@ -71,6 +74,7 @@ impl Default for Policy {
             restart: Restart::default(),
             stop: Stop::default(),
             ready: Ready::default(),
+            alarms: None,
         }
     }
 }
@@ -127,6 +131,7 @@ impl Policy {
             restart: _,
             stop: _,
             ready,
+            alarms: _,
         } = self;
         *program == other.program
             && *directory == other.directory

@@ -9,7 +9,7 @@ use crate::pure::config::{Awaits, Finish, Forking, Scope, When};
 use crate::pure::exit::{Exit, How, Pid, Signal};
 use crate::pure::restart::Next;
 use crate::pure::status::Want;
-use crate::pure::time::{Moment, Stamp};
+use crate::pure::time::{Moment, Stamp, human};
 
 /// A program that puts itself in the background does so within this time.
 const SOON: Duration = Duration::from_mins(1);
@@ -331,17 +331,5 @@ impl Machine {
             Next::At(at) => Verdict::Start(at),
             Next::GiveUp(too_many) => Verdict::GiveUp(format!("{too_many}; last: {why}")),
         }
-    }
-}
-
-/// A time a program ran, short, for a reason: `0.2 s`, `45 s`, `12 min`.
-fn human(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    match seconds {
-        0..10 => format!("{:.1} s", duration.as_secs_f64()),
-        10..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds / 60),
-        7200..172_800 => format!("{} h", seconds / 3600),
-        172_800.. => format!("{} days", seconds / 86400),
     }
 }

@@ -304,6 +304,25 @@ impl Machine {
         self.reason.as_deref()
     }
 
+    /// Whether its program is being ended since somebody asked for that, or was so when a predecessor recorded it.
+    #[must_use]
+    pub fn is_being_stopped(&self) -> bool {
+        let is_told = matches!(self.phase, Phase::Stopping { .. }) || self.stopping.is_some() || self.ending;
+        is_told && self.cause == Cause::Asked
+    }
+
+    /// How often the program has ended.
+    #[must_use]
+    pub fn exits_total(&self) -> u64 {
+        self.exits_total
+    }
+
+    /// How it ended last, if that is kept.
+    #[must_use]
+    pub fn last_exit(&self) -> Option<&Exit> {
+        self.exits.front()
+    }
+
     /// What decides over restarts.
     #[must_use]
     pub fn history(&self) -> &History {

@@ -1,0 +1,46 @@
+//! What the files of a module ask for, when they were read again while it is supervised.
+//!
+//! Must never read one: the parent does.
+
+use std::sync::Arc;
+
+use super::{Loaded, Supervise};
+use crate::pure::config::{Program, Rules};
+use crate::pure::machine::{Configured, Event};
+use crate::unix::home::Level;
+
+impl Supervise {
+    pub(super) fn configured(&mut self, loaded: Arc<Loaded>, at_once: bool) {
+        if let Some(mistake) = &loaded.mistake
+            && self.task.loaded.mistake.as_ref() != Some(mistake)
+        {
+            self.lines.push((Level::Warning, format!("{mistake}; the last good one stays in force")));
+        }
+        self.task.loaded = loaded;
+        let policy = &self.task.loaded.policy;
+        // What a program that was taken over was started with is not known.
+        let at_once = at_once || self.origin.is_none();
+        if at_once && let Some(origin) = &mut self.origin {
+            let Rules { forking, awaits, .. } = origin.rules;
+            origin.rules = Rules { forking, awaits, ..policy.rules() };
+        }
+        if at_once {
+            self.take_alarms();
+        }
+        let policy = &self.task.loaded.policy;
+        let event = Event::Configured(Configured {
+            at_once: at_once.then(|| policy.rules()),
+            changed: self.origin.as_ref().is_some_and(|origin| {
+                origin.rules != policy.rules()
+                    || origin.loaded.logged != self.task.loaded.logged
+                    || self.asks_for_other_alarms()
+                    || !origin.loaded.policy.starts_as(policy)
+                    || (policy.program == Program::Run && origin.run != self.task.loaded.prints.run)
+            }),
+            enabled: policy.enabled,
+            mistake: self.task.loaded.mistake.clone(),
+        });
+        self.feed(event);
+        self.let_logger_go();
+    }
+}
