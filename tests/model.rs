@@ -257,7 +257,7 @@ impl World {
                     return Ok(());
                 };
                 *process = Process::Zombie;
-                let ended = Ended { pid: *pid, how: How::Exited(0), left: Left::default(), finish: false };
+                let ended = Ended { pid: *pid, how: How::Exited(0), oom: false, left: Left::default(), finish: false };
                 self.feed(Event::Exited(ended), true)
             }
             Move::RemainsEnd => {
@@ -343,7 +343,7 @@ impl World {
         let left = Left { session: self.remains, any: self.remains || self.elsewhere, heir };
         self.done = how.success() && matches!(self.machine.phase(), Phase::Up { .. });
         let unwell = self.unwell && self.machine.want() == Want::Up && !self.told_to_leave;
-        self.feed(Event::Exited(Ended { pid, how, left, finish }), true)?;
+        self.feed(Event::Exited(Ended { pid, how, oom: false, left, finish }), true)?;
         if unwell && matches!(self.machine.phase(), Phase::Down) {
             return Err("what was not well is not started again".to_owned());
         }

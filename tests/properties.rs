@@ -120,7 +120,7 @@ proptest! {
     }
 
     #[test]
-    fn an_exit_is_read_as_it_was_written(at in wall(), pid in pid(), code in 0i32..256, signal in 1i32..65, core: bool,
+    fn an_exit_is_read_as_it_was_written(at in wall(), pid in pid(), code in 0i32..256, signal in 1i32..65, core: bool, oom: bool,
                                          kind in 0..3, millis in 0u64..1_000_000_000) {
         let how = match kind {
             0 => How::Exited(code),
@@ -128,7 +128,7 @@ proptest! {
             _ => How::Unknown,
         };
         let at = Wall { nanos: at.nanos / 1_000_000 * 1_000_000, ..at };
-        let exit = Exit { at, pid, how, uptime: Duration::from_millis(millis) };
+        let exit = Exit { at, pid, how, oom, uptime: Duration::from_millis(millis) };
         prop_assert_eq!(ExitEntry::new(&exit).exit(), Some(exit));
     }
 

@@ -18,6 +18,7 @@ use crate::pure::alone::Request;
 use crate::pure::exit::Signal;
 use crate::pure::time::Moment;
 use crate::supervise::{self, Beginning, Mail, Report, Reports, Task, Why};
+use crate::unix::controllers::Controllers;
 use crate::unix::home::{self, Level, Place};
 use crate::unix::inbox::{self, Inbox, Mailbox};
 use crate::unix::raw;
@@ -109,6 +110,7 @@ impl Keeper {
             anew: true,
             ends_all: false,
             cgroups: None,
+            controllers: Arc::new(Controllers::new(&format!("{}-{}", id.device, id.inode))),
             program: Arc::clone(&self.program),
             mailbox: self.mailbox.clone(),
             reports: self.sender.clone(),

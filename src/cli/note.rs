@@ -192,6 +192,7 @@ mod tests {
             code: Some(code),
             signal: None,
             core: false,
+            oom: false,
             uptime: 0.5,
         }
     }

@@ -31,6 +31,7 @@ use crate::pure::reconcile::{self, Actual, Id, Step};
 use crate::pure::time::Moment;
 use crate::supervise::{Loaded, Mail, Report};
 use crate::unix::cgroup::Cgroups;
+use crate::unix::controllers::Controllers;
 use crate::unix::home::{self, Root};
 use crate::unix::inbox::Mailbox;
 use crate::unix::report::{self, Repeated, plain};
@@ -144,10 +145,14 @@ pub fn run(options: Options) -> Result<u8, String> {
     signals::listen(tell, move || gate.pass())
 }
 
-/// The control groups of the tree with this status root. Without them it is said once what is missed.
-fn cgroups(status: &Path) -> Option<Arc<Cgroups>> {
-    let number = rustix::fs::stat(status).map(|stat| format!("{}-{}", stat.st_dev, stat.st_ino));
-    match number.map_err(std::io::Error::from).and_then(|number| Cgroups::open(&number)) {
+/// The number of the tree with this status root, by which its control groups are called.
+fn number(status: &Path) -> String {
+    rustix::fs::stat(status).map(|stat| format!("{}-{}", stat.st_dev, stat.st_ino)).unwrap_or_default()
+}
+
+/// The control groups of a tree. Without them it is said once what is missed.
+fn cgroups(number: &str) -> Option<Arc<Cgroups>> {
+    match Cgroups::open(number) {
         Ok(groups) => Some(Arc::new(groups)),
         Err(error) => {
             report::line(&format!(
@@ -201,6 +206,8 @@ struct Parent {
     programs: BTreeMap<ModuleName, Arc<AtomicI32>>,
     /// The control groups, where there are any.
     cgroups: Option<Arc<Cgroups>>,
+    /// What limits modules as a whole.
+    controllers: Arc<Controllers>,
     /// What the threads that ended by a defect were made from, until others take their place: their programs run.
     defective: BTreeMap<ModuleName, (Id, Source)>,
     /// Modules that begin anew whatever was recorded.
@@ -234,7 +241,7 @@ struct Parent {
 impl Parent {
     fn new(options: Options, services: PathBuf, status: PathBuf, root: Root, upgrade: Upgrade) -> Parent {
         let (sender, reports) = unbounded();
-        let groups = cgroups(&status);
+        let number = number(&status);
         let conf = options.supervise_conf.clone().map(ConfFile::read);
         Parent {
             wanted: Wanted::new(services.clone(), options.settle, options.strict, conf),
@@ -246,7 +253,8 @@ impl Parent {
             threads: BTreeMap::new(),
             loggers: 0,
             programs: BTreeMap::new(),
-            cgroups: groups,
+            cgroups: cgroups(&number),
+            controllers: Arc::new(Controllers::new(&number)),
             defective: BTreeMap::new(),
             anew: BTreeSet::new(),
             refused: BTreeMap::new(),
@@ -470,6 +478,7 @@ impl Parent {
                 home::unpublish_state(&self.status, name);
             }
             self.root.close();
+            self.controllers.close();
             if let Some(groups) = self.cgroups {
                 groups.close();
             }

@@ -112,6 +112,7 @@ impl Parent {
             anew: self.anew.remove(name),
             ends_all: self.options.exit_with.as_ref() == Some(name),
             cgroups: self.cgroups.clone(),
+            controllers: Arc::clone(&self.controllers),
             program,
             mailbox: mailbox.clone(),
             reports: Reports::new(self.sender.clone()),

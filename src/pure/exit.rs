@@ -156,6 +156,12 @@ impl How {
         self == How::Exited(0)
     }
 
+    /// How it ended, for people; with what the group that its memory is limited in says of it.
+    #[must_use]
+    pub fn told(self, oom: bool) -> String {
+        if oom { format!("{self}, out of memory (limits.memory)") } else { self.to_string() }
+    }
+
     /// Whether it left a core dump.
     #[must_use]
     pub fn dumped_core(self) -> bool {
@@ -212,6 +218,8 @@ pub struct Exit {
     pub pid: Pid,
     /// How it ended.
     pub how: How,
+    /// Whether it was killed for want of the memory that its module may have.
+    pub oom: bool,
     /// How long it had run.
     pub uptime: Duration,
 }

@@ -69,6 +69,9 @@ pub struct ExitEntry {
     pub signal: Option<i32>,
     /// Whether it left a core dump.
     pub core: bool,
+    /// Whether it was killed for want of the memory that its module may have; only if it was.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub oom: bool,
     /// Seconds it had run, with three decimals.
     pub uptime: f64,
 }
@@ -82,7 +85,15 @@ impl ExitEntry {
             How::Killed { signal, core } => (None, Some(signal.0), core),
             How::Unknown => (None, None, false),
         };
-        ExitEntry { at: exit.at.rfc3339(), pid: exit.pid.get(), code, signal, core, uptime: seconds(exit.uptime) }
+        ExitEntry {
+            at: exit.at.rfc3339(),
+            pid: exit.pid.get(),
+            code,
+            signal,
+            core,
+            oom: exit.oom,
+            uptime: seconds(exit.uptime),
+        }
     }
 
     /// The exit of an entry; `None` for one that no exit makes.
@@ -97,6 +108,7 @@ impl ExitEntry {
                 (None, None) => How::Unknown,
                 (Some(_), _) | (None, Some(_)) => return None,
             },
+            oom: self.oom,
             uptime: std::time::Duration::try_from_secs_f64(self.uptime).ok()?,
         })
     }
@@ -146,6 +158,10 @@ pub struct Record {
     /// Whether it was no svtree that wrote this, but a supervise alone: its directory is none of a tree's business.
     #[serde(skip_serializing_if = "is_false")]
     pub alone: bool,
+    /// The directory of the control group whose memory is limited, and how many had been killed in it for want of memory
+    /// before the program was started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<(String, u64)>,
     /// Whether the program was told to end.
     #[serde(skip_serializing_if = "is_false")]
     pub told: bool,

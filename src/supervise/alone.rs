@@ -65,7 +65,7 @@ impl Supervise {
                     return self.feed(Event::Begin);
                 }
                 self.lines.push((Level::Notice, format!("pid {pid} of a predecessor has ended and left something")));
-                self.feed(Event::Lost(Ended { pid, how, left, finish: false }));
+                self.feed(Event::Lost(Ended { pid, how, oom: false, left, finish: false }));
                 self.drop_candidate();
                 self.up_again();
             }

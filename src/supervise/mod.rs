@@ -13,6 +13,7 @@ mod handover;
 mod helper;
 mod left;
 mod letters;
+mod limited;
 mod logger;
 mod notified;
 mod program;
@@ -34,10 +35,11 @@ use self::checks::Check;
 use self::child::Child;
 pub use self::handover::{Beginning, HandOver, Handed};
 use self::left::{Candidate, Sweep};
+use self::limited::Memory;
 use self::logger::Draining;
 use self::notified::Notify;
 use self::program::{Origin, Unknown};
-use self::rights::Asking;
+use self::rights::Names;
 pub use self::terms::{Loaded, Mail, Report, Task, Why};
 pub use self::thread::{Reports, start};
 use crate::pure::config::Program;
@@ -142,10 +144,9 @@ struct Supervise {
     alarms: Option<Box<Alarms>>,
     /// Why the last start failed, for a failure that repeats.
     not_started: Option<String>,
-    /// Names that are being looked up,
-    asking: Option<Asking>,
-    /// and why the group that may command it is not to be had.
-    not_delegated: Option<String>,
+    names: Names,
+    /// Where its memory is limited.
+    memory: Option<Memory>,
     /// The prints that the parent was told of.
     stale: Option<Prints>,
     /// Letters that were read and not obeyed yet.
@@ -205,8 +206,8 @@ impl Supervise {
             formers: Vec::new(),
             alarms,
             not_started: None,
-            asking: None,
-            not_delegated: None,
+            names: Names::default(),
+            memory: None,
             stale: None,
             letters: VecDeque::new(),
             rereading: false,
@@ -245,12 +246,9 @@ impl Supervise {
             self.write_lines();
         }
         let why = self.why.take().unwrap_or(Why::Left);
-        let Supervise { home, task, removes, cgroup, .. } = *self;
-        if removes {
-            home.remove(&task.place);
-            if let Some(cgroup) = cgroup {
-                cgroup.remove();
-            }
+        self.remove_groups();
+        if self.removes {
+            self.home.remove(&self.task.place);
         }
         why
     }

@@ -16,6 +16,7 @@ use crate::pure::exit::{How, Pid, Signal};
 use crate::pure::machine::{Ended, Event, Left, NotStarted, Phase};
 use crate::pure::time::Moment;
 use crate::unix::cgroup::Cgroup;
+use crate::unix::controllers::Limited;
 use crate::unix::home::{Channel, Level};
 use crate::unix::mark::Mark;
 use crate::unix::prints::{self, Print, Prints};
@@ -56,6 +57,9 @@ impl Supervise {
         // A program that replaces itself when it is told to does so from now on.
         if [Signal::HUP, Signal::USR1, Signal::USR2].contains(&signal) {
             self.sample();
+        }
+        if signal == Signal::KILL {
+            self.about_to_kill();
         }
         let result = match &self.child {
             Some(Child { pid: own, pidfd: Some(pidfd), .. }) if *own == pid => {
@@ -123,12 +127,16 @@ impl Supervise {
             return self.not_started(format!("opening {error}"), true);
         }
         let cgroup = self.group();
+        let limited = match self.limit() {
+            Ok(limited) => limited,
+            Err(why) => return self.not_started(why, false),
+        };
         let (word, started) = match self.word() {
             Ok(word) => {
                 let kept = word.as_ref().map(|(word, number)| (word.program.as_fd(), *number));
-                let mut started = self.spawn_program(&ids, cgroup.as_ref(), kept);
+                let mut started = self.spawn_program(&ids, &limited, cgroup.as_ref(), kept);
                 if started.as_ref().is_err_and(spawn::NotStarted::is_of_streams) && self.heal_home().is_ok() {
-                    started = self.spawn_program(&ids, cgroup.as_ref(), kept);
+                    started = self.spawn_program(&ids, &limited, cgroup.as_ref(), kept);
                 }
                 (word, started)
             }
@@ -169,12 +177,13 @@ impl Supervise {
     fn spawn_program(
         &self,
         ids: &Ids,
+        limited: &Limited,
         cgroup: Option<&OwnedFd>,
         kept: Option<(BorrowedFd<'_>, i32)>,
     ) -> Result<Started, spawn::NotStarted> {
         let mark = Mark::new(adopt::boot_id(), self.directory(), self.machine.want());
         let given = Given { kept, socket: self.notify.as_ref().map(|notify| notify.socket().address()) };
-        spawn::program(self.service(cgroup), &self.task.loaded.policy, ids, mark, given)
+        spawn::program(self.service(cgroup), &self.task.loaded.policy, (ids, limited), mark, given)
     }
 
     pub(super) fn spawn_finish(&mut self, how: How) -> Event {
@@ -280,10 +289,12 @@ impl Supervise {
             Some(apart) => self.tally.exited(clock::moment(), apart),
             None => {}
         }
+        let oom = !finishing && self.was_killed_for_memory(how);
         if !finishing {
-            self.lines.push((Level::Notice, format!("pid {pid} {how}")));
+            let level = if oom { Level::Warning } else { Level::Notice };
+            self.lines.push((level, format!("pid {pid} {}", how.told(oom))));
         }
-        self.feed(Event::Exited(Ended { pid, how, left, finish }));
+        self.feed(Event::Exited(Ended { pid, how, oom, left, finish }));
         self.drop_candidate();
         if self.child.is_none() || matches!(self.machine.phase(), Phase::Finishing { .. }) {
             self.end_care();

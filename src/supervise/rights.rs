@@ -15,9 +15,17 @@ use crate::unix::accounts::{Answer, Asked};
 use crate::unix::home::Level;
 use crate::unix::{clock, report};
 
+/// What is known of the names that a module asks for.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    asking: Option<Asking>,
+    /// Why the group that may command it is not to be had.
+    not_delegated: Option<String>,
+}
+
 /// An answer that is waited for.
 #[derive(Debug)]
-pub(super) struct Asking {
+struct Asking {
     asked: Asked,
     answer: Receiver<Answer>,
     /// After which it is looked for again.
@@ -41,11 +49,11 @@ impl Supervise {
     /// What the names are that the module has now; with the answer `control_group` is in force.
     pub(super) fn look_up(&mut self) -> Found {
         let Some(asked) = Asked::by(&self.task.loaded.policy) else {
-            self.asking = None;
+            self.names.asking = None;
             self.delegate(None);
             return Found::Answer(Ok(Ids::default()));
         };
-        if let Some(asking) = self.asking.take_if(|asking| asking.asked == asked) {
+        if let Some(asking) = self.names.asking.take_if(|asking| asking.asked == asked) {
             return self.hear_answer(asking);
         }
         match asked.answer_from_files() {
@@ -74,7 +82,7 @@ impl Supervise {
             Ok(answer) => self.names_known(answer),
             Err(TryRecvError::Empty) => {
                 let until = clock::moment().plus(asking.pause);
-                self.asking = Some(Asking { pause: (asking.pause * 2).min(LONGEST_PAUSE), ..asking });
+                self.names.asking = Some(Asking { pause: (asking.pause * 2).min(LONGEST_PAUSE), ..asking });
                 Found::Later(until)
             }
             Err(TryRecvError::Disconnected) => Found::Answer(Err("looking names up: a defect of svtree".to_owned())),
@@ -89,7 +97,7 @@ impl Supervise {
     /// For a module that is not started: its FIFO is delegated all the same.
     pub(super) fn hear_names(&mut self) {
         // An answer that a start waits for is that one's.
-        if self.asking.is_some() && !matches!(self.machine.phase(), Phase::Waiting { .. }) {
+        if self.names.asking.is_some() && !matches!(self.machine.phase(), Phase::Waiting { .. }) {
             let _ = self.look_up();
         }
     }
@@ -105,10 +113,10 @@ impl Supervise {
             }
         };
         if let Some(why) = &why
-            && self.not_delegated.as_ref() != Some(why)
+            && self.names.not_delegated.as_ref() != Some(why)
         {
             self.lines.push((Level::Warning, format!("{why}; only svtree's own user may write svcontrol")));
         }
-        self.not_delegated = why;
+        self.names.not_delegated = why;
     }
 }

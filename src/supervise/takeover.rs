@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
+use super::limited::Memory;
 use super::{Child, Supervise};
 use crate::pure::command::Command;
 use crate::pure::config::Awaits;
@@ -65,11 +66,12 @@ impl Supervise {
         match found {
             Found::Nothing => self.feed(Event::Begin),
             Found::Ended(pid, how, vacant) if !record.finishing => {
-                self.lines.push((Level::Warning, format!("pid {pid} of a predecessor {how} meanwhile")));
+                let oom = self.was_killed_for_memory(how);
+                self.lines.push((Level::Warning, format!("pid {pid} of a predecessor {} meanwhile", how.told(oom))));
                 // Without a group a pid that is another's leads astray.
                 let left = if vacant || self.grouped { self.left_by(pid, false, vacant) } else { Left::default() };
                 let finish = self.glance.has_finish(self.home.service());
-                self.feed(Event::Lost(Ended { pid, how, left, finish }));
+                self.feed(Event::Lost(Ended { pid, how, oom, left, finish }));
                 self.drop_candidate();
             }
             Found::Ended(..) => self.feed(Event::Begin),
@@ -131,6 +133,7 @@ impl Supervise {
         let groups = self.task.cgroups.as_ref();
         self.cgroup = groups.and_then(|groups| groups.left(record.cgroup.as_deref(), record.directory));
         self.grouped = self.cgroup.is_some();
+        self.recall_memory(record.memory.as_ref());
         self.inherited = record.process().is_none_or(|pid| pidfd::peek(pid).is_err());
     }
 
@@ -171,6 +174,7 @@ impl Supervise {
             failed: matches!(self.machine.phase(), Phase::Failed),
             session: self.session.map(Pid::get),
             cgroup: self.cgroup.as_ref().filter(|_| self.grouped).map(|group| group.path().to_owned()),
+            memory: self.memory.as_ref().and_then(Memory::recorded),
             alone: matches!(self.task.place, Place::Named(_)),
             told,
             ending,

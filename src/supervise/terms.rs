@@ -16,6 +16,7 @@ use crate::pure::exit::How;
 use crate::pure::name::ModuleName;
 use crate::pure::reconcile::Id;
 use crate::unix::cgroup::Cgroups;
+use crate::unix::controllers::Controllers;
 use crate::unix::home::Place;
 use crate::unix::inbox::Mailbox;
 use crate::unix::prints::Prints;
@@ -64,6 +65,8 @@ pub struct Task {
     pub ends_all: bool,
     /// Where there are control groups: those of the tree.
     pub cgroups: Option<Arc<Cgroups>>,
+    /// What limits modules as a whole.
+    pub controllers: Arc<Controllers>,
     /// The pid of the program as long as there is one; it outlives the thread.
     pub program: Arc<AtomicI32>,
     /// To this thread, for those that it starts itself.

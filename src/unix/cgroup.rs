@@ -1,6 +1,6 @@
 //! Control groups of version 2, one for each module, so that nothing of it escapes: below svtree's own, by number.
 //!
-//! Nothing of them is configured: no controller, no limit. Must never touch a group that svtree did not make.
+//! Whether something of them is limited is asked elsewhere. Must never touch a group that svtree did not make.
 
 use std::fs;
 use std::io;
@@ -34,9 +34,12 @@ impl Cgroups {
         let own = fs::read_to_string("/proc/self/cgroup")?;
         let own = own.lines().find_map(|line| line.strip_prefix("0::"));
         let own = own.ok_or_else(|| io::Error::other("this process is in no group of version 2"))?;
+        let tree = format!("svtree-{number}");
+        // It may have gone there to have controllers in the groups of its modules.
+        let own = own.strip_suffix(&format!("/{tree}/{SELF}")).unwrap_or(own);
         // Nothing that only root may do is tried.
         rustix::fs::access(below(&mount, own), rustix::fs::Access::WRITE_OK)?;
-        let own = format!("{}/svtree-{number}", own.trim_end_matches('/'));
+        let own = format!("{}/{tree}", own.trim_end_matches('/'));
         let directory = below(&mount, &own);
         make(&directory)?;
         // In one of its own: that of the tree may have been there before.
@@ -65,6 +68,34 @@ impl Cgroups {
             make(&directory)?;
         }
         Ok(Cgroup { path, directory, fresh: fresh && self.births })
+    }
+
+    /// Has a controller in the groups of modules.
+    ///
+    /// # Errors
+    /// It is not there, or cannot be had in groups below the one that svtree is in.
+    pub fn control(&self, controller: &str) -> io::Result<()> {
+        let tree = below(&self.mount, &self.own);
+        let own = tree.parent().unwrap_or(&self.mount);
+        let has = |group: &Path| {
+            let there = fs::read_to_string(group.join("cgroup.controllers"))?;
+            Ok::<_, io::Error>(there.split_ascii_whitespace().any(|name| name == controller))
+        };
+        let enable = |group: &Path| fs::write(group.join("cgroup.subtree_control"), format!("+{controller}"));
+        if !has(&tree)? {
+            if !has(own)? {
+                return Err(io::Error::other(format!("{} has no controller {controller}", own.display())));
+            }
+            match enable(own) {
+                // The kernel lets no group have both: processes, and groups with controllers.
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                    step_aside(own, &tree)?;
+                    enable(own)?;
+                }
+                result => result?,
+            }
+        }
+        enable(&tree)
     }
 
     /// Whether a module's group is one of this tree: a predecessor may have been in another one.
@@ -108,16 +139,36 @@ pub fn beside(recorded: &str, directory: [u64; 2]) -> Option<String> {
     Some(format!("{tree}/{}", number(directory)))
 }
 
+/// Where svtree itself goes when it may not stay above the groups of its modules: beside them.
+const SELF: &str = "self";
+
+/// Leaves our own group empty, if nothing but svtree is in it: this process, and a keeper in front of it.
+fn step_aside(own: &Path, tree: &Path) -> io::Result<()> {
+    let members = fs::read_to_string(own.join("cgroup.procs"))?;
+    let ours = [std::process::id(), std::os::unix::process::parent_id()];
+    let executable = |pid: u32| fs::read_link(format!("/proc/{pid}/exe")).ok();
+    let is_ours = |pid: &str| {
+        let pid = pid.parse().ok().filter(|pid| ours.contains(pid));
+        pid.is_some_and(|pid| executable(pid) == executable(ours[0]))
+    };
+    if !members.lines().all(is_ours) {
+        let text = format!("{} holds others than svtree; start it in a group of its own", own.display());
+        return Err(io::Error::other(text));
+    }
+    make(&tree.join(SELF))?;
+    members.lines().try_for_each(|pid| fs::write(tree.join(SELF).join("cgroup.procs"), pid))
+}
+
 /// Names may hold what no group's name can.
-fn number([device, inode]: [u64; 2]) -> String {
+pub(super) fn number([device, inode]: [u64; 2]) -> String {
     format!("{device}-{inode}")
 }
 
-fn below(mount: &Path, path: &str) -> PathBuf {
+pub(super) fn below(mount: &Path, path: &str) -> PathBuf {
     mount.join(path.trim_start_matches('/'))
 }
 
-fn make(directory: &Path) -> io::Result<()> {
+pub(super) fn make(directory: &Path) -> io::Result<()> {
     match fs::create_dir(directory) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
@@ -139,7 +190,7 @@ fn mount() -> io::Result<PathBuf> {
 }
 
 /// Blanks and the like stand as `\040` in that file.
-fn unoctal(text: &[u8]) -> Vec<u8> {
+pub(super) fn unoctal(text: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((&byte, after)) = rest.split_first() {
@@ -173,6 +224,12 @@ impl Cgroup {
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
+    }
+
+    /// Where its files are.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Whether processes can be born in it; else they have to move there.
@@ -263,7 +320,7 @@ fn groups_in(directory: &Path) -> Vec<PathBuf> {
     entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
 }
 
-fn remove(directory: &Path) {
+pub(super) fn remove(directory: &Path) {
     groups_in(directory).iter().for_each(|group| remove(group));
     let _ = fs::remove_dir(directory);
 }

@@ -6,6 +6,7 @@ use std::ffi::{CString, NulError};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use super::controllers::Limited;
 use super::raw::{Confinement, Limits, Mounts, Rights};
 use crate::pure::accounts::Ids;
 use crate::pure::config::{self, Policy};
@@ -14,8 +15,14 @@ use crate::pure::config::{self, Policy};
 ///
 /// # Errors
 /// A NUL in a path.
-pub fn confinement(ids: &Ids, policy: &Policy, service: &Path) -> Result<Confinement, NulError> {
-    Ok(Confinement { rights: rights(ids, policy), limits: limits(policy), mounts: mounts(policy, service)? })
+pub fn confinement(ids: &Ids, limited: &Limited, policy: &Policy, service: &Path) -> Result<Confinement, NulError> {
+    Ok(Confinement {
+        rights: rights(ids, policy),
+        limits: limits(policy),
+        grouped: limited.grouped,
+        joins: limited.joins.clone(),
+        mounts: mounts(policy, service)?,
+    })
 }
 
 /// The rights that it is to have, without those that svtree has as well: what is not changed takes no privilege.

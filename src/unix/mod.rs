@@ -6,6 +6,7 @@ pub mod cgroup;
 pub mod client;
 pub mod clock;
 pub mod confine;
+pub mod controllers;
 pub mod environment;
 pub mod executable;
 pub mod handover;

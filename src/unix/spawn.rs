@@ -9,6 +9,7 @@ use std::path::Path;
 
 use rustix::fs::{Access, AtFlags, accessat};
 
+use super::controllers::Limited;
 use super::environment::{Told, Variables};
 use super::mark::Mark;
 use super::raw::{self, Confinement, Fifo, Launch, Output, Started, Strings};
@@ -111,7 +112,7 @@ pub struct Given<'a> {
 pub fn program(
     service: Service<'_>,
     policy: &Policy,
-    ids: &Ids,
+    (ids, limited): (&Ids, &Limited),
     mark: Mark,
     given: Given<'_>,
 ) -> Result<Started, NotStarted> {
@@ -119,7 +120,7 @@ pub fn program(
         subdirectory: policy.directory.as_deref(),
         mark: Some((service.home, MARK, mark)),
         given,
-        ids: Some(ids),
+        confined: Some((ids, limited)),
         input: service.input,
         elsewhere: None,
     };
@@ -235,7 +236,7 @@ struct OfProgram<'a> {
     subdirectory: Option<&'a str>,
     mark: Option<(BorrowedFd<'a>, &'a CStr, Mark)>,
     given: Given<'a>,
-    ids: Option<&'a Ids>,
+    confined: Option<(&'a Ids, &'a Limited)>,
     input: Option<Fifo<'a>>,
 }
 
@@ -245,7 +246,7 @@ fn launch(
     words: &[OsString],
     of_program: &OfProgram<'_>,
 ) -> Result<Started, NotStarted> {
-    let OfProgram { elsewhere, subdirectory, mark, given, ids, input } = *of_program;
+    let OfProgram { elsewhere, subdirectory, mark, given, confined, input } = *of_program;
     let first = words.first().map_or(OsStr::new(""), OsString::as_os_str);
     let what = String::from_utf8_lossy(first.as_bytes()).into_owned();
     let not_prepared = |error: std::ffi::NulError| NotStarted {
@@ -262,9 +263,9 @@ fn launch(
         error: not_read.error,
     })?;
     let mut confinement = Confinement::default();
-    if let Some(ids) = ids {
+    if let Some((ids, limited)) = confined {
         variables.belong_to(ids);
-        confinement = confine::confinement(ids, policy, service.path).map_err(not_prepared)?;
+        confinement = confine::confinement(ids, limited, policy, service.path).map_err(not_prepared)?;
     }
     // In a root of its own the service directory is not there.
     let own_root = confinement.mounts.root.is_some();

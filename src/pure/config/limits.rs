@@ -38,6 +38,12 @@ pub const UNLIMITED: u64 = u64::MAX;
 pub struct Limits {
     /// For each process, the soft limit and the hard one.
     pub resources: Vec<(Resource, u64)>,
+    /// Memory of the module as a whole, in bytes,
+    pub memory: Option<u64>,
+    /// its processes and threads,
+    pub tasks: Option<u64>,
+    /// and its share of processor time, in thousandths of a processor.
+    pub cpu: Option<u32>,
     /// How soon it is killed when the machine has no memory left, -1000 to 1000.
     pub oom_score_adj: Option<i32>,
 }
@@ -51,6 +57,18 @@ pub(super) const KEYS: &[Key] = &[
     key("limits", "locked_memory", |policy, value| policy.limits.set(Resource::LockedMemory, size(value))),
     key("limits", "file_size", |policy, value| policy.limits.set(Resource::FileSize, size(value))),
     key("limits", "cpu_time", |policy, value| policy.limits.set(Resource::CpuTime, seconds(value))),
+    key("limits", "memory", |policy, value| {
+        policy.limits.memory = Some(size(value)?).filter(|most| *most != UNLIMITED);
+        Ok(())
+    }),
+    key("limits", "tasks", |policy, value| {
+        policy.limits.tasks = Some(count(value)?).filter(|most| *most != UNLIMITED);
+        Ok(())
+    }),
+    key("limits", "cpu", |policy, value| {
+        policy.limits.cpu = if is_unlimited(value) { None } else { Some(thousandths(value)?) };
+        Ok(())
+    }),
     key("limits", "oom_score_adj", |policy, value| {
         let number = value.as_integer().and_then(|number| i32::from_str_radix(number.as_str(), number.radix()).ok());
         let number = number.filter(|number| (-1000..=1000).contains(number));
@@ -60,6 +78,12 @@ pub(super) const KEYS: &[Key] = &[
 ];
 
 impl Limits {
+    /// Whether something of the module as a whole is limited.
+    #[must_use]
+    pub fn of_group(&self) -> bool {
+        self.memory.is_some() || self.tasks.is_some() || self.cpu.is_some()
+    }
+
     fn set(&mut self, resource: Resource, value: Result<u64, String>) -> Result<(), String> {
         self.resources.push((resource, value?));
         Ok(())
@@ -106,6 +130,20 @@ fn seconds(value: &DeValue<'_>) -> Result<u64, String> {
     }
 }
 
+/// A number of processors, also of parts of one, in thousandths.
+fn thousandths(value: &DeValue<'_>) -> Result<u32, String> {
+    let number: Option<f64> = match value {
+        DeValue::Float(number) => number.as_str().parse().ok(),
+        DeValue::Integer(number) => number.as_str().parse().ok(),
+        _ => None,
+    };
+    // Less than that the kernel does not count.
+    let number = number.filter(|number| (0.01..=100_000.0).contains(number));
+    let number = number.ok_or("expected a number of processors from 0.01 on, such as 1.5")?;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 10 to 100,000,000")]
+    Ok((number * 1000.0).round() as u32)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::service;
@@ -134,6 +172,18 @@ mod tests {
             (Resource::CpuTime, 60),
         ];
         assert_eq!((found.as_slice(), limits.oom_score_adj), (expected.as_slice(), Some(-500)));
+    }
+
+    #[test]
+    fn limits_of_the_module_as_a_whole() {
+        let limits = |text: &str| service(&format!("[limits]\n{text}")).expect("no mistake").limits;
+        let found = limits("memory = '512MiB'\ntasks = 100\ncpu = 1.5");
+        assert_eq!((found.memory, found.tasks, found.cpu), (Some(512 << 20), Some(100), Some(1500)));
+        assert_eq!(limits("cpu = 2").cpu, Some(2000));
+        assert!(!limits("memory = 'unlimited'\ntasks = 'infinity'\ncpu = 'unlimited'\ncore = 0").of_group());
+        for text in ["cpu = 0", "cpu = -1.0", "cpu = nan", "cpu = inf", "cpu = '150%'"] {
+            assert_eq!(mistake(text), "cpu: expected a number of processors from 0.01 on, such as 1.5", "{text}");
+        }
     }
 
     #[test]

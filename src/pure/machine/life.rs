@@ -140,7 +140,8 @@ impl Machine {
             Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Starting => return,
             Phase::StartingFinish | Phase::Looking { .. } | Phase::Gone => return,
         };
-        let exit = Exit { at: now.wall, pid: ended.pid, how: ended.how, uptime: now.moment.since(self.since.moment) };
+        let Ended { pid, how, oom, .. } = ended;
+        let exit = Exit { at: now.wall, pid, how, oom, uptime: now.moment.since(self.since.moment) };
         // A predecessor that died while it swept up had counted this one.
         if self.exits.front().is_none_or(|last| last.pid != exit.pid || !self.adopted) {
             self.exits.push_front(exit);
@@ -150,7 +151,7 @@ impl Machine {
         self.adopted = false;
         self.told = false;
         self.dead = Some(ended.pid);
-        let ran = format!("{} after {}", ended.how, human(exit.uptime));
+        let ran = format!("{} after {}", how.told(oom), human(exit.uptime));
         let (ran, how) = match std::mem::take(&mut self.cause) {
             Cause::Asked | Cause::Itself => (ran, Some(ended.how)),
             // However it has ended, that is a failure.

@@ -158,6 +158,8 @@ pub struct Ended {
     pub pid: Pid,
     /// How.
     pub how: How,
+    /// Whether that was for want of memory.
+    pub oom: bool,
     /// What it left.
     pub left: Left,
     /// Whether the module has a `finish`.

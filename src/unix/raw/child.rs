@@ -3,8 +3,8 @@
 //! It shares our memory, and until it leaves it our table of descriptors: system calls only, and nothing that the C
 //! library would do for all threads. Must never allocate, lock, panic or return into the frames of its parent.
 
-use std::ffi::{c_int, c_void};
-use std::os::fd::AsRawFd;
+use std::ffi::{CStr, c_int, c_void};
+use std::os::fd::{AsRawFd, RawFd};
 use std::ptr;
 
 use super::clone::Launch;
@@ -70,8 +70,8 @@ unsafe fn prepare(job: &mut Job<'_>) {
             // it, and would let it take this processor to write its records, while the program stands still.
             schedule(job.parent, libc::SCHED_BATCH);
         }
-        join_group(job);
-        let prepared = begin_session(job)
+        let prepared = join_groups(job)
+            && begin_session(job)
             && stand_in(job)
             && limit(job)
             && launch.confinement.mounts.take(&mut job.progress)
@@ -113,16 +113,29 @@ unsafe fn leave_mark(job: &mut Job<'_>) {
     }
 }
 
-/// Moves to its control group, unless it was born there. Where it may not go, it is found in another way.
-unsafe fn join_group(job: &mut Job<'_>) {
-    let Some(cgroup) = job.launch.cgroup.filter(|_| !job.grouped) else { return };
-    // SAFETY: paths that end in NUL, and one byte.
+/// Moves to its control group, unless it was born there. Where it may not go, it is found in another way; but not into one
+/// that is to limit it.
+unsafe fn join_groups(job: &mut Job<'_>) -> bool {
+    job.progress.at("joining the control groups of", "");
+    let confinement = job.launch.confinement;
+    // SAFETY: descriptors, and paths that end in NUL.
     unsafe {
-        let file = libc::openat(cgroup.as_raw_fd(), c"cgroup.procs".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
-        job.grouped = file >= 0 && libc::write(file, c"0".as_ptr().cast::<c_void>(), 1) == 1;
-        if file >= 0 {
+        if let Some(cgroup) = job.launch.cgroup.filter(|_| !job.grouped) {
+            job.grouped = join(cgroup.as_raw_fd(), c"cgroup.procs");
+        }
+        (job.grouped || !confinement.grouped) && confinement.joins.iter().all(|file| join(libc::AT_FDCWD, file))
+    }
+}
+
+unsafe fn join(directory: RawFd, name: &CStr) -> bool {
+    // SAFETY: a path that ends in NUL, and one byte.
+    unsafe {
+        let file = libc::openat(directory, name.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        let joined = file >= 0 && libc::write(file, c"0".as_ptr().cast::<c_void>(), 1) == 1;
+        if joined {
             libc::close(file);
         }
+        joined
     }
 }
 

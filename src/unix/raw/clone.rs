@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 use std::cell::UnsafeCell;
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
@@ -121,6 +121,10 @@ pub struct Confinement {
     pub rights: Rights,
     /// What it may take.
     pub limits: Limits,
+    /// It must be in its control group.
+    pub grouped: bool,
+    /// Files by which it joins more of them.
+    pub joins: Vec<CString>,
     /// What it sees of the file system.
     pub mounts: Mounts,
 }

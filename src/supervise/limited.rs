@@ -1,0 +1,88 @@
+//! The control groups that limit a module as a whole, and whether its program was killed in them for want of memory.
+//!
+//! Must never start a program without a limit that it is to have.
+
+use std::path::PathBuf;
+
+use super::{Supervise, Task};
+use crate::pure::exit::{How, Signal};
+use crate::unix::cgroup::Cgroup;
+use crate::unix::controllers::{self, Limited};
+use crate::unix::home::Level;
+
+/// The group whose memory is limited.
+#[derive(Debug)]
+pub(super) struct Memory {
+    group: PathBuf,
+    /// So many had been killed in it before the program.
+    killed: u64,
+}
+
+impl Memory {
+    fn of(group: PathBuf) -> Memory {
+        let killed = controllers::killed_for_memory(&group);
+        Memory { group, killed }
+    }
+
+    /// As a record has it.
+    pub(super) fn recorded(&self) -> Option<(String, u64)> {
+        Some((self.group.to_str()?.to_owned(), self.killed))
+    }
+}
+
+impl Supervise {
+    /// Limits what the next program and all of its processes may take together.
+    pub(super) fn limit(&mut self) -> Result<Limited, String> {
+        let asked = &self.task.loaded.policy.limits;
+        let groups = self.task.cgroups.as_deref();
+        let limited = self.task.controllers.limit(groups, self.cgroup.as_ref(), self.directory(), asked)?;
+        self.memory = limited.memory.clone().map(Memory::of);
+        Ok(limited)
+    }
+
+    /// Where a predecessor's program is limited.
+    pub(super) fn recall_memory(&mut self, recorded: Option<&(String, u64)>) {
+        self.memory = recorded.map(|(group, killed)| Memory { group: PathBuf::from(group), killed: *killed });
+    }
+
+    /// Whether the program that has ended was killed for want of memory. What else of the module was is told as well.
+    pub(super) fn was_killed_for_memory(&mut self, how: How) -> bool {
+        let killed = self.count_killed();
+        let itself = killed > 0 && matches!(how, How::Killed { signal: Signal::KILL, .. });
+        self.tell_killed(killed - u64::from(itself));
+        itself
+    }
+
+    /// What was killed before svtree itself kills the program is not that.
+    pub(super) fn about_to_kill(&mut self) {
+        let killed = self.count_killed();
+        self.tell_killed(killed);
+    }
+
+    /// How many processes of the module were killed for want of memory since that was asked last.
+    fn count_killed(&mut self) -> u64 {
+        let Some(memory) = &mut self.memory else { return 0 };
+        let killed = controllers::killed_for_memory(&memory.group);
+        killed.saturating_sub(std::mem::replace(&mut memory.killed, killed))
+    }
+
+    fn tell_killed(&mut self, others: u64) {
+        if others > 0 {
+            let text = format!("out of memory (limits.memory): {others} killed of what its program had started");
+            self.lines.push((Level::Warning, text));
+        }
+    }
+
+    /// Removes its groups if it is to leave nothing, as far as nothing is in them.
+    #[inline(never)]
+    pub(super) fn remove_groups(&self) {
+        let Task { controllers, cgroups, alone, loaded, .. } = &*self.task;
+        if self.removes || *alone {
+            self.cgroup.iter().for_each(Cgroup::remove);
+            controllers.remove(cgroups.as_deref(), self.directory(), &loaded.policy.limits);
+        }
+        if *alone {
+            controllers.close();
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Control groups that limit: the memory, the tasks and the processor time of a module as a whole.
+//!
+//! By version 2 where its controllers can be had, else by the hierarchies of version 1, below the group that svtree itself is
+//! in. Nothing is looked for until a module asks. Must never let a module run with less of a limit than it asked for.
+
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use super::cgroup::{Cgroup, Cgroups, below, make, number, remove, unoctal};
+use super::report::plain;
+use crate::pure::config::Limits;
+
+/// What the kernel can limit for a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Controller {
+    Memory,
+    Tasks,
+    Cpu,
+}
+
+use Controller::{Cpu, Memory, Tasks};
+
+/// In the order of their numbers.
+const ALL: [Controller; 3] = [Memory, Tasks, Cpu];
+
+/// Processor time is counted in such periods, in microseconds: the kernel's own default.
+const PERIOD: u64 = 100_000;
+
+impl Controller {
+    /// As the kernel calls it.
+    fn name(self) -> &'static str {
+        match self {
+            Memory => "memory",
+            Tasks => "pids",
+            Cpu => "cpu",
+        }
+    }
+
+    /// As `[limits]` calls it.
+    fn key(self) -> &'static str {
+        match self {
+            Memory => "memory",
+            Tasks => "tasks",
+            Cpu => "cpu",
+        }
+    }
+
+    /// How much of it is asked for.
+    fn asked(self, limits: &Limits) -> Option<u64> {
+        match self {
+            Memory => limits.memory,
+            Tasks => limits.tasks,
+            Cpu => limits.cpu.map(u64::from),
+        }
+    }
+
+    /// The files that limit it, with what they are to say; in version 2 also without a limit.
+    fn files(self, version2: bool, most: Option<u64>) -> Vec<(&'static str, String)> {
+        let text = most.map_or("max".to_owned(), |most| most.to_string());
+        // In thousandths of a processor.
+        let quota = most.map_or("max".to_owned(), |most| (most * PERIOD / 1000).to_string());
+        match (self, version2) {
+            (Memory, true) => vec![("memory.max", text)],
+            (Memory, false) => vec![("memory.limit_in_bytes", text)],
+            (Tasks, _) => vec![("pids.max", text)],
+            (Cpu, true) => vec![("cpu.max", format!("{quota} {PERIOD}"))],
+            (Cpu, false) => vec![("cpu.cfs_period_us", PERIOD.to_string()), ("cpu.cfs_quota_us", quota)],
+        }
+    }
+}
+
+/// Where the groups of a controller are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    /// In the module's own group of version 2.
+    Two,
+    /// In the tree's group of this hierarchy of version 1.
+    One(PathBuf),
+}
+
+/// The controllers of one tree.
+#[derive(Debug)]
+pub struct Controllers {
+    /// The number of the tree, as in its group of version 2.
+    tree: String,
+    places: [OnceLock<Result<Place, String>>; 3],
+}
+
+/// What limits one module.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limited {
+    /// The files of version 1 by which its program joins its groups.
+    pub joins: Vec<CString>,
+    /// Whether it must be in its group of version 2.
+    pub grouped: bool,
+    /// The group that counts what was killed for want of memory.
+    pub memory: Option<PathBuf>,
+}
+
+impl Controllers {
+    /// Those of the tree with this number.
+    #[must_use]
+    pub fn new(tree: &str) -> Controllers {
+        Controllers { tree: tree.to_owned(), places: Default::default() }
+    }
+
+    /// Sets the limits of the module with this service directory, whose group of version 2 that is.
+    ///
+    /// # Errors
+    /// What cannot be limited, and why.
+    pub fn limit(
+        &self,
+        groups: Option<&Cgroups>,
+        group: Option<&Cgroup>,
+        directory: [u64; 2],
+        asked: &Limits,
+    ) -> Result<Limited, String> {
+        let mut limited = Limited::default();
+        for controller in ALL {
+            let most = controller.asked(asked);
+            let failed = |error: io::Error| format!("limits.{}: {}", controller.key(), plain(&error));
+            if most.is_none() {
+                self.lift(controller, group).map_err(failed)?;
+                continue;
+            }
+            let place = self.places[controller as usize].get_or_init(|| place(controller, groups, &self.tree));
+            match place.as_ref().map_err(|why| format!("limits.{}: {why}", controller.key()))? {
+                Place::Two => {
+                    let group = group.ok_or_else(|| failed(io::Error::other("it can have no control group")))?;
+                    write(group.directory(), &controller.files(true, most)).map_err(failed)?;
+                    limited.grouped = true;
+                    limited.note_memory(controller, group.directory());
+                }
+                Place::One(tree) => {
+                    let directory = tree.join(number(directory));
+                    make(tree).and_then(|()| make(&directory)).map_err(failed)?;
+                    write(&directory, &controller.files(false, most)).map_err(failed)?;
+                    // A task that moves itself takes none of the locks that a process takes that is moved.
+                    let tasks = CString::new(directory.join("tasks").as_os_str().as_bytes());
+                    limited.joins.push(tasks.map_err(|error| failed(error.into()))?);
+                    limited.note_memory(controller, &directory);
+                }
+            }
+        }
+        Ok(limited)
+    }
+
+    /// A group of version 2 may have had a limit that is not asked for any more.
+    fn lift(&self, controller: Controller, group: Option<&Cgroup>) -> io::Result<()> {
+        let Some(group) = group else { return Ok(()) };
+        let used = matches!(self.places[controller as usize].get(), Some(Ok(Place::Two)));
+        let files = controller.files(true, None);
+        let there = || files.iter().all(|(name, _)| group.directory().join(name).exists());
+        if (used || !group.is_fresh()) && there() { write(group.directory(), &files) } else { Ok(()) }
+    }
+
+    /// Removes the groups of version 1 of a module that asked for this, if nothing is in them.
+    pub fn remove(&self, groups: Option<&Cgroups>, directory: [u64; 2], asked: &Limits) {
+        // A predecessor may have made them.
+        for controller in ALL.into_iter().filter(|controller| controller.asked(asked).is_some()) {
+            let _ = self.places[controller as usize].get_or_init(|| place(controller, groups, &self.tree));
+        }
+        self.trees().for_each(|tree| remove(&tree.join(number(directory))));
+    }
+
+    /// Removes all groups of version 1 in which nothing is.
+    pub fn close(&self) {
+        self.trees().for_each(|tree| remove(tree));
+    }
+
+    fn trees(&self) -> impl Iterator<Item = &PathBuf> {
+        self.places.iter().filter_map(|place| match place.get() {
+            Some(Ok(Place::One(tree))) => Some(tree),
+            Some(Ok(Place::Two) | Err(_)) | None => None,
+        })
+    }
+}
+
+impl Limited {
+    fn note_memory(&mut self, controller: Controller, directory: &Path) {
+        if controller == Memory {
+            self.memory = Some(directory.to_path_buf());
+        }
+    }
+}
+
+/// How many processes of a group were killed for want of memory; 0 where that is not told.
+#[must_use]
+pub fn killed_for_memory(group: &Path) -> u64 {
+    let events = ["memory.events", "memory.oom_control"].map(|name| fs::read_to_string(group.join(name)));
+    let count = |text: String| text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok());
+    events.into_iter().flatten().find_map(count).unwrap_or(0)
+}
+
+fn write(directory: &Path, files: &[(&str, String)]) -> io::Result<()> {
+    files.iter().try_for_each(|(name, text)| {
+        fs::write(directory.join(name), text)
+            .map_err(|error| io::Error::other(format!("{}: {}", directory.join(name).display(), plain(&error))))
+    })
+}
+
+/// Where a controller can be had: in version 2, if it is there, else in version 1.
+fn place(controller: Controller, groups: Option<&Cgroups>, tree: &str) -> Result<Place, String> {
+    let name = controller.name();
+    let two = match groups {
+        Some(groups) => match groups.control(name) {
+            Ok(()) => return Ok(Place::Two),
+            Err(why) => format!("in version 2 {}", plain(&why)),
+        },
+        None => "svtree can make no group of version 2".to_owned(),
+    };
+    let read = |path: &str| fs::read_to_string(path).map_err(|error| format!("{path}: {}", plain(&error)));
+    let own = of_version_1(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?, name);
+    let own = own.ok_or_else(|| {
+        format!("no control group can have the controller {name}: {two}, and no hierarchy of version 1 has it")
+    })?;
+    rustix::fs::access(&own, rustix::fs::Access::WRITE_OK).map_err(|errno| {
+        format!(
+            "{two}, and in version 1 {}: {}; it takes root or a delegated group",
+            own.display(),
+            plain(&errno.into())
+        )
+    })?;
+    Ok(Place::One(own.join(format!("svtree-{tree}"))))
+}
+
+/// The directory of our own group in the hierarchy of version 1 that has a controller.
+fn of_version_1(mounts: &str, groups: &str, controller: &str) -> Option<PathBuf> {
+    let has = |list: &str| list.split(',').any(|name| name == controller);
+    let own = groups.lines().find_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        has(fields.next()?).then(|| fields.next())?
+    })?;
+    mounts.lines().find_map(|line| {
+        let (place, kind) = line.split_once(" - ")?;
+        let mut fields = place.split(' ');
+        let (root, place) = (fields.nth(3)?, fields.next()?);
+        let mut kind = kind.split(' ');
+        if kind.next() != Some("cgroup") || !has(kind.nth(1)?) {
+            return None;
+        }
+        let mount = PathBuf::from(std::ffi::OsStr::from_bytes(&unoctal(place.as_bytes())));
+        // In a container the mount may show no more than its own part of the hierarchy.
+        Some(below(&mount, Path::new(own).strip_prefix(root).ok()?.to_str()?))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_group_of_version_1_is_found() {
+        let mounts = "35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n\
+            39 31 0:36 /docker/1 /sys/fs/cgroup/pi\\040ds rw - cgroup cgroup rw,pids\n\
+            32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct\n\
+            41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+        let groups = "8:pids:/docker/1/a\n4:memory:/m\n1:cpu,cpuacct:/\n0::/\n";
+        let own = |controller| of_version_1(mounts, groups, controller);
+        assert_eq!(own("memory"), Some("/sys/fs/cgroup/memory/m".into()));
+        assert_eq!(own("pids"), Some("/sys/fs/cgroup/pi ds/a".into()));
+        assert_eq!(own("cpu"), Some("/sys/fs/cgroup/cpu".into()));
+        assert_eq!(own("io"), None);
+        assert_eq!(of_version_1(mounts, "8:pids:/elsewhere", "pids"), None);
+    }
+
+    #[test]
+    fn what_the_files_are_to_say() {
+        let files = |controller: Controller, two, most| -> Vec<String> {
+            controller.files(two, most).into_iter().map(|(name, text)| format!("{name} {text}")).collect()
+        };
+        assert_eq!(files(Cpu, true, Some(1500)), ["cpu.max 150000 100000"]);
+        assert_eq!(files(Cpu, true, None), ["cpu.max max 100000"]);
+        assert_eq!(files(Cpu, false, Some(500)), ["cpu.cfs_period_us 100000", "cpu.cfs_quota_us 50000"]);
+        assert_eq!(files(Memory, true, Some(4096)), ["memory.max 4096"]);
+        assert_eq!(files(Memory, false, Some(4096)), ["memory.limit_in_bytes 4096"]);
+        assert_eq!(files(Tasks, true, None), ["pids.max max"]);
+    }
+
+    #[test]
+    fn the_killed_are_counted_in_either_version() {
+        let group = tempfile::tempdir().expect("a directory");
+        assert_eq!(killed_for_memory(group.path()), 0);
+        fs::write(group.path().join("memory.oom_control"), "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n")
+            .expect("it");
+        assert_eq!(killed_for_memory(group.path()), 3);
+        fs::write(group.path().join("memory.events"), "low 0\nmax 9\noom 2\noom_kill 1\n").expect("it");
+        assert_eq!(killed_for_memory(group.path()), 1);
+    }
+}
