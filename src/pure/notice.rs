@@ -140,7 +140,7 @@ impl Notice {
 /// What happened, how often, and what comes next.
 fn sentence(happened: &Happened, state: &State) -> String {
     let Happened { kind, count, exit, why, downtime, .. } = happened;
-    let ended = exit.as_ref().map(|exit| format!("{} after {}", exit.how, human(exit.uptime)));
+    let ended = exit.as_ref().map(|exit| format!("{} after {}", exit.how.told(exit.oom), human(exit.uptime)));
     let why = why.as_ref().map(|why| printable(why.as_bytes()));
     match kind {
         Kind::Exit => {
@@ -228,6 +228,7 @@ mod tests {
             at: Wall { seconds: 1, nanos: 0 },
             pid: Pid::new(7).expect("a pid"),
             how,
+            oom: false,
             uptime: Duration::from_secs(12),
         }
     }

@@ -144,7 +144,8 @@ pub(super) struct Before {
 /// An end of a program, or its beginning that failed.
 #[derive(Debug)]
 enum End {
-    Program(Pid, How),
+    /// How it ended, and whether that was for want of memory.
+    Program(Pid, How, bool),
     NotStarted(String),
 }
 
@@ -177,7 +178,7 @@ impl Supervise {
     pub(super) fn before(&self, event: &Event) -> Option<Before> {
         self.alarms.as_ref()?;
         let end = if let Event::Exited(ended) | Event::Lost(ended) = event {
-            Some(End::Program(ended.pid, ended.how))
+            Some(End::Program(ended.pid, ended.how, ended.oom))
         } else if let Event::SpawnFailed(failure) = event {
             Some(End::NotStarted(failure.why.clone()))
         } else {
@@ -202,8 +203,8 @@ impl Supervise {
         let Before { end, want, stopping, unwell, failed, exits, since } = before;
         let happened = Happened { kind: Kind::Exit, at: now.wall, count: 1, exit: None, why: None, downtime: None };
         match end {
-            Some(End::Program(pid, how)) if self.machine.exits_total() > exits => {
-                let exit = Some(Exit { at: now.wall, pid, how, uptime: now.moment.since(since) });
+            Some(End::Program(pid, how, oom)) if self.machine.exits_total() > exits => {
+                let exit = Some(Exit { at: now.wall, pid, how, oom, uptime: now.moment.since(since) });
                 if !was_asked_for(stopping, want, how, self.machine.want()) {
                     self.note_one(now.moment, false, Happened { exit, why: unwell, ..happened.clone() });
                 }
