@@ -24,6 +24,7 @@
 
 mod alarms;
 mod alarms_sent;
+mod alone_alarms;
 mod alone_command;
 mod alone_conf;
 mod alone_detached;
