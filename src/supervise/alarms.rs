@@ -169,7 +169,7 @@ impl Supervise {
         let Some(alarms) = &mut self.alarms else { return };
         alarms.told = told.cloned().unwrap_or_default();
         let tellers = handed.into_iter().filter_map(|HandedTeller { helper, what }| {
-            Helper::handed_down(&helper).map(|helper| Teller { helper, what })
+            Helper::handed_down(&helper, false).map(|helper| Teller { helper, what })
         });
         alarms.tellers.extend(tellers);
     }
@@ -368,7 +368,7 @@ impl Supervise {
                     self.wait_elsewhere(started.pid);
                 }
                 self.lines.push((Level::Notice, format!("{what}: started as pid {}", started.pid)));
-                let teller = Teller { helper: Helper::new(started, LONGEST), what };
+                let teller = Teller { helper: Helper::new(started, LONGEST, false), what };
                 if let Some(alarms) = self.alarms.as_deref_mut() {
                     alarms.tellers.push(teller);
                 }

@@ -19,6 +19,8 @@ pub(super) struct Helper {
     child: Child,
     /// When it is killed; `None` once it was.
     kill_at: Option<Moment>,
+    /// What it leaves in its session ends with it.
+    whole: bool,
 }
 
 /// How a helper is when it is looked at.
@@ -34,8 +36,8 @@ pub(super) enum Seen {
 
 impl Helper {
     /// One that was started now and has so long.
-    pub(super) fn new(started: Started, limit: Duration) -> Helper {
-        Helper { child: Child::new(started.pid, started.pidfd), kill_at: Some(clock::moment().plus(limit)) }
+    pub(super) fn new(started: Started, limit: Duration, whole: bool) -> Helper {
+        Helper { child: Child::new(started.pid, started.pidfd), kill_at: Some(clock::moment().plus(limit)), whole }
     }
 
     pub(super) fn child(&self) -> &Child {
@@ -75,17 +77,25 @@ impl Helper {
     }
 
     fn collect(&self, how: How) -> Seen {
+        if self.whole && remains::may_exist() {
+            self.kill_session();
+        }
         pidfd::reap(self.child.pid);
         Seen::Ended(how)
     }
 
-    /// Ends it, with its session. It is not collected yet, so that can be nobody else's.
+    /// Ends it, with its session.
     pub(super) fn kill(&mut self) {
         self.kill_at = None;
         let _ = match &self.child.pidfd {
             Some(pidfd) => raw::kill_by_pidfd(pidfd.as_fd(), Signal::KILL),
             None => raw::kill(self.child.pid, Signal::KILL),
         };
+        self.kill_session();
+    }
+
+    /// It is not collected yet, so its session can be nobody else's.
+    fn kill_session(&self) {
         for member in remains::of_session(self.child.pid).unwrap_or_default() {
             member.signal(Signal::KILL);
         }
@@ -105,9 +115,9 @@ impl Helper {
     }
 
     /// The helper again; `None` if it cannot be one.
-    pub(super) fn handed_down(handed: &HandedHelper) -> Option<Helper> {
+    pub(super) fn handed_down(handed: &HandedHelper, whole: bool) -> Option<Helper> {
         let pid = handed.pid()?;
-        Some(Helper { child: Child::adopted(pid, pidfd::open(pid).ok()), kill_at: handed.kill_at })
+        Some(Helper { child: Child::adopted(pid, pidfd::open(pid).ok()), kill_at: handed.kill_at, whole })
     }
 }
 

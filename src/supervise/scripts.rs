@@ -2,18 +2,19 @@
 //!
 //! Must never signal the program: whether a script stood for the signal is told to the machine.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::helper::{HandedHelper, Helper, Seen};
 use super::{Child, Supervise};
 use crate::pure::command::{Command, Decoded, decode, encode};
-use crate::pure::exit::{How, Pid, Signal};
+use crate::pure::exit::{How, Pid};
 use crate::pure::machine::Event;
 use crate::pure::time::Moment;
 use crate::unix::home::Level;
-use crate::unix::{clock, pidfd, raw, remains, spawn};
+use crate::unix::{clock, spawn};
 
 /// A script has no longer than this, or than the program has to stop if that is less.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -21,11 +22,9 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// A script that runs.
 #[derive(Debug)]
 pub(super) struct Script {
-    child: Child,
+    helper: Helper,
     letter: u8,
     question: Question,
-    /// When it is killed; `None` once it was.
-    kill_at: Option<Moment>,
     /// The same was asked while it ran, about this program. However often that was: so it is with signals, too.
     again: Option<Pid>,
 }
@@ -43,83 +42,64 @@ struct Question {
 
 impl Script {
     pub(super) fn pid(&self) -> Pid {
-        self.child.pid
+        self.helper.pid()
     }
 
     /// Readable once it has ended.
     pub(super) fn ended(&self) -> Option<BorrowedFd<'_>> {
-        self.child.ended()
+        self.helper.ended()
     }
 
     /// When it must be looked at.
     pub(super) fn deadline(&self) -> Option<Moment> {
-        // One without a pidfd sends mail when it ends; one that is traced sends nothing.
-        let look = self.child.withheld.then(|| clock::moment().plus(Duration::from_secs(1)));
-        [self.kill_at, look].into_iter().flatten().min()
-    }
-
-    fn kill(&self) {
-        let _ = match &self.child.pidfd {
-            Some(pidfd) => raw::kill_by_pidfd(pidfd.as_fd(), Signal::KILL),
-            None => raw::kill(self.child.pid, Signal::KILL),
-        };
-        self.kill_session();
-    }
-
-    /// It is not reaped yet, so its session can be nobody else's.
-    fn kill_session(&self) {
-        for member in remains::of_session(self.child.pid).unwrap_or_default() {
-            member.signal(Signal::KILL);
-        }
+        self.helper.deadline()
     }
 }
 
 /// A script as it is handed down to the next svtree.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct HandedScript {
-    pid: i32,
+    #[serde(flatten)]
+    helper: HandedHelper,
     letter: u8,
     command: u8,
     program: i32,
     letters: Vec<u8>,
-    kill_at: Option<Moment>,
     again: Option<i32>,
 }
 
 impl HandedScript {
     pub(super) fn pid(&self) -> Option<Pid> {
-        Pid::new(self.pid)
+        self.helper.pid()
     }
 }
 
 impl Script {
     pub(super) fn child(&self) -> &Child {
-        &self.child
+        self.helper.child()
     }
 
     pub(super) fn handed(&self) -> HandedScript {
         let Question { command, program, letters } = &self.question;
         HandedScript {
-            pid: self.child.pid.get(),
+            helper: self.helper.handed(),
             letter: self.letter,
             // Every command has a letter.
             command: encode(*command).unwrap_or(b' '),
             program: program.get(),
             letters: letters.clone(),
-            kill_at: self.kill_at,
             again: self.again.map(Pid::get),
         }
     }
 
     /// The script again; `None` if it cannot be one.
     pub(super) fn handed_down(handed: HandedScript) -> Option<Script> {
-        let (pid, program) = (handed.pid()?, Pid::new(handed.program)?);
+        let program = Pid::new(handed.program)?;
         let Decoded::Command(command) = decode(handed.command) else { return None };
         Some(Script {
-            child: Child::adopted(pid, pidfd::open(pid).ok()),
+            helper: Helper::handed_down(&handed.helper, true)?,
             letter: handed.letter,
             question: Question { command, program, letters: handed.letters },
-            kill_at: handed.kill_at,
             again: handed.again.and_then(Pid::new),
         })
     }
@@ -156,9 +136,8 @@ impl Supervise {
                     if started.pidfd.is_none() {
                         self.wait_elsewhere(started.pid);
                     }
-                    let kill_at = Some(clock::moment().plus(limit));
-                    let child = Child::new(started.pid, started.pidfd);
-                    self.scripts.push(Script { child, letter, question, kill_at, again: None });
+                    let helper = Helper::new(started, limit, true);
+                    self.scripts.push(Script { helper, letter, question, again: None });
                     return None;
                 }
                 Err(error) => self.lines.push((Level::Warning, error.to_string())),
@@ -172,26 +151,17 @@ impl Supervise {
     pub(super) fn look_at_scripts(&mut self) {
         let now = clock::moment();
         for mut script in std::mem::take(&mut self.scripts) {
-            let how = match pidfd::peek(script.child.pid) {
-                Ok(Some(how)) => how,
-                Err(_) => How::Unknown,
-                Ok(None) => {
-                    script.child.withheld =
-                        script.child.pidfd.as_ref().is_some_and(|pidfd| pidfd::is_readable(pidfd.as_fd()));
-                    if script.kill_at.is_some_and(|at| at <= now) {
+            let how = match script.helper.look(now) {
+                Seen::Ended(how) => how,
+                seen => {
+                    if seen == Seen::TooLong {
                         let text = format!("control/{} took too long and is killed", char::from(script.letter));
                         self.lines.push((Level::Warning, text));
-                        script.kill_at = None;
-                        script.kill();
                     }
                     self.scripts.push(script);
                     continue;
                 }
             };
-            if remains::may_exist() {
-                script.kill_session();
-            }
-            pidfd::reap(script.child.pid);
             self.lines.push((Level::Notice, format!("control/{} {how}", char::from(script.letter))));
             self.heard(script, how);
         }
@@ -223,8 +193,8 @@ impl Supervise {
 
     /// Nobody is left to hear them.
     pub(super) fn end_scripts(&mut self) {
-        for script in std::mem::take(&mut self.scripts) {
-            script.kill();
+        for mut script in std::mem::take(&mut self.scripts) {
+            script.helper.kill();
         }
     }
 }

@@ -38,7 +38,7 @@ struct Told {
     json: Value,
 }
 
-/// What was told so far.
+/// What was told so far, in the order in which it happened: those who tell it run side by side.
 fn told(tree: &Tree) -> Vec<Told> {
     let line = |line: String| {
         let mut fields = line.splitn(7, '|').map(str::to_owned);
@@ -46,7 +46,9 @@ fn told(tree: &Tree) -> Vec<Told> {
         let [event, module, host, code, signal, message] = [next(), next(), next(), next(), next(), next()];
         Told { event, module, host, code, signal, message, json: serde_json::from_str(&next()).expect("JSON") }
     };
-    tree.notes("told").into_iter().map(line).collect()
+    let mut told: Vec<Told> = tree.notes("told").into_iter().map(line).collect();
+    told.sort_by_key(|told| (told.json["at"].as_str().map(str::to_owned), told.event.clone()));
+    told
 }
 
 /// Waits until so much was told.
