@@ -16,7 +16,7 @@ use super::helper::{HandedHelper, Helper, Seen};
 use super::{Child, Loaded, Supervise};
 use crate::pure::alarm::{Alarm, Kind, Verdict, was_asked_for};
 use crate::pure::exit::{Exit, How, Pid};
-use crate::pure::machine::{Cause, Event, Phase};
+use crate::pure::machine::{Cause, Event, Phase, Readiness};
 use crate::pure::notice::{Happened, Notice};
 use crate::pure::status::Want;
 use crate::pure::time::{Moment, Stamp, human};
@@ -263,9 +263,16 @@ impl Supervise {
         }
     }
 
-    /// Since when its program is up.
+    /// Since when its program is up; one that is to say when it is ready, since then.
     fn up(&self) -> Option<Moment> {
-        matches!(self.machine.phase(), Phase::Up { .. }).then(|| self.machine.since().moment)
+        if !matches!(self.machine.phase(), Phase::Up { .. }) {
+            return None;
+        }
+        match self.machine.readiness() {
+            Readiness::Unasked => Some(self.machine.since().moment),
+            Readiness::Awaited => None,
+            Readiness::Since(since) => Some(since.moment),
+        }
     }
 
     /// When something of its alarms is due.

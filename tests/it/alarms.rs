@@ -210,6 +210,20 @@ fn recovered_is_told_once_it_was_up_for_an_interval_with_the_downtime() {
 }
 
 #[test]
+fn what_is_to_say_that_it_is_ready_has_not_recovered_before_that() {
+    let tree = Tree::running();
+    let run = "#!/bin/sh\n[ -e again ] || { : > again; exit 1; }\n\
+               until [ -e ready ]; do sleep 0.02; done\necho >&3\nexec sleep 1000\n";
+    let toml = page("interval = '500ms'\n[ready]\nfd = 3\n");
+    let entry = tree.service("web").run(run).script("page", PAGE).toml(&toml).moved_in();
+    wait_told(&tree, 1);
+    stays(Duration::from_millis(1500), "it runs and is not ready", || tree.notes("told").len() == 1);
+    write(&entry.join("ready"), "", 0o644);
+    wait_told(&tree, 2);
+    assert_eq!(events(&tree), ["exit", "recovered"]);
+}
+
+#[test]
 fn what_was_given_up_and_is_up_again_has_recovered() {
     let tree = Tree::running();
     let toml = "[restart]\nwhen = 'never'\n[alarm]\ncommand = './page'\ninterval = '500ms'\n";
