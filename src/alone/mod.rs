@@ -105,6 +105,7 @@ impl Keeper {
             place: place.clone(),
             alone: true,
             output: *output,
+            logging: None,
             reads: None,
             settle: Duration::from_millis(100),
             anew: true,

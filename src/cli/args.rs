@@ -11,12 +11,14 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand}
 
 use super::init::{self, InitArgs};
 use super::log::{self, LogArgs};
+use super::logs::{self, LogsArgs};
 use super::roots::{RootArgs, Roots};
 use super::run::{self, RunArgs, Turn};
 use super::svscan::{self, Order};
 use super::verbs::{self, Verb};
 use super::{Program, check, links, out, status};
 use crate::pure::handover;
+use crate::pure::log::TREE_LOGGER;
 use crate::unix::{accounts, probe};
 
 /// A supervision tree for Unix services: drop a directory in, and its program runs
@@ -50,6 +52,9 @@ enum Static {
     /// run one program as a container's first process has to
     #[command(display_order = 3)]
     Init(InitArgs),
+    /// show what modules wrote
+    #[command(display_order = 3)]
+    Logs(LogsArgs),
     /// write standard input into rotated files: a logger for a `log/run`
     #[command(display_order = 4)]
     Log(LogArgs),
@@ -71,6 +76,9 @@ enum Static {
     /// make the links svscan, svc, svstat, svok and supervise
     #[command(display_order = 105)]
     Links(LinksArgs),
+    /// write what all modules say where each of them asks for
+    #[command(name = TREE_LOGGER, hide = true)]
+    LogTree,
     /// say from which versions this executable can take over, if it is executed with this command line
     #[command(name = probe::VERB, hide = true)]
     TakeOverVersions(TakeOverArgs),
@@ -196,6 +204,8 @@ fn dispatch(matches: &ArgMatches) -> Result<u8, clap::Error> {
         Static::Run(args) => run::run("svtree", args, kept, roots),
         Static::Init(args) => init::run(args),
         Static::Log(args) => log::run(args),
+        Static::Logs(args) => logs::run(&args, &roots),
+        Static::LogTree => log::tree(&roots.status),
         Static::Status(StatusArgs { names, json }) => status::run(&names, json, &roots),
         Static::Rescan => svscan::run(Order::Rescan, &roots.status, None),
         Static::Shutdown(EndArgs { wait }) => svscan::run(Order::Shutdown, &roots.status, wait),

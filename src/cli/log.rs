@@ -2,12 +2,13 @@
 //!
 //! Must never write a log itself.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
 use super::out;
 use crate::logger::alone::{self, Options};
+use crate::logger::tree;
 use crate::pure::log::{Keeping, LEAST_SIZE, Timestamps};
 use crate::pure::size::parse_size;
 
@@ -59,6 +60,18 @@ pub fn run(args: LogArgs) -> u8 {
         Ok(()) => out::DONE,
         Err(why) => {
             out::complain("svtree", format!("log: {why}"));
+            out::FAILED
+        }
+    }
+}
+
+/// Logs the tree with this status root.
+#[must_use]
+pub fn tree(status: &Path) -> u8 {
+    match tree::run(status) {
+        Ok(()) => out::DONE,
+        Err(why) => {
+            out::complain("svtree", format!("log-tree: {why}"));
             out::FAILED
         }
     }

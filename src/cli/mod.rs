@@ -9,6 +9,7 @@ mod check;
 mod init;
 mod links;
 mod log;
+mod logs;
 mod names;
 mod note;
 mod out;

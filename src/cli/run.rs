@@ -3,6 +3,7 @@
 //! The only client file that may name the parent. Must never decide how the tree is run.
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,8 +12,9 @@ use clap::{Args, ValueEnum};
 use super::out;
 use super::roots::Roots;
 use crate::keeper::{self, Kept};
-use crate::parent::{self, Log, Options};
+use crate::parent::{self, Options};
 use crate::pure::config::parse_duration;
+use crate::pure::log::To;
 use crate::pure::name::ModuleName;
 use crate::unix::{executable, ward};
 
@@ -23,8 +25,10 @@ pub struct RunArgs {
     #[arg(value_name = "SERVICES", conflicts_with = "services")]
     directory: Option<PathBuf>,
     /// Where the programs' output goes
-    #[arg(long, value_name = "WHERE", default_value = "inherit")]
-    log: LogArg,
+    ///
+    /// For modules that do not say. Without it: `inherit` where standard output is a terminal, else `file`.
+    #[arg(long, value_name = "WHERE")]
+    log: Option<LogArg>,
     /// Refuse modules that others can write
     #[arg(long)]
     strict: bool,
@@ -63,7 +67,9 @@ pub enum Turn {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum LogArg {
-    /// To svtree's own standard output and error
+    /// Into files below the log root, one directory for each module
+    File,
+    /// To svtree's own standard output, each line with the name of its module
     Inherit,
     /// Nowhere
     None,
@@ -95,8 +101,11 @@ fn tree(program: &str, args: RunArgs, kept: Option<Turn>, roots: Roots) -> Resul
         status: roots.status,
         logs: roots.logs,
         log: match args.log {
-            LogArg::Inherit => Log::Inherit,
-            LogArg::None => Log::None,
+            Some(LogArg::File) => To::File,
+            Some(LogArg::Inherit) => To::Inherit,
+            Some(LogArg::None) => To::None,
+            None if std::io::stdout().is_terminal() => To::Inherit,
+            None => To::File,
         },
         settle: args.settle,
         stop_within: args.stop_within,

@@ -24,6 +24,9 @@ pub struct Options {
     pub keeping: Keeping,
 }
 
+/// A predecessor finishes its line within this time.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// A disk that is full is tried again after this time.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -53,7 +56,7 @@ pub fn run(options: &Options) -> Result<(), String> {
     let source = source.map_err(|error| format!("reading standard input: {}", plain(&error)))?;
     let capacity = pipe::enlarge(source.as_fd(), PIPE);
     let mut work = Work::default();
-    let feed = Feed::open(source, &options.directory, Place::Within, options.keeping, Full::Wait, &mut work)
+    let feed = Feed::open(source, &options.directory, PATIENCE, Place::Within, options.keeping, Full::Wait, &mut work)
         .map_err(|error| format!("opening {error}"))?;
     Logger { feed, work, signals, capacity, trouble: Repeated::default() }.run();
     Ok(())

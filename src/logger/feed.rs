@@ -6,22 +6,23 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use memchr::{memchr, memchr_iter};
 
 use crate::pure::log::{Full, HEADER, Keeping, Lines, Note, Piece, Stamper, piece};
 use crate::pure::time::Wall;
 use crate::unix::clock;
-use crate::unix::log::{Directory, NotOpened, Spool, identity, waiting};
+use crate::unix::log::{Directory, NotOpened, Spool, Spools, identity, waiting};
 use crate::unix::pipe;
 use crate::unix::report::plain;
 
 /// What all streams of one thread share.
 #[derive(Debug, Default)]
 pub struct Work {
-    raw: Vec<u8>,
-    out: Vec<u8>,
-    stamper: Stamper,
+    pub(super) raw: Vec<u8>,
+    pub(super) out: Vec<u8>,
+    pub(super) stamper: Stamper,
 }
 
 /// What became of one turn.
@@ -42,8 +43,8 @@ pub enum Turn {
 pub enum Place<'a> {
     /// In the directory of the log; it counts as a part of it.
     Within,
-    /// In another directory, under this name.
-    At(BorrowedFd<'a>, &'a str),
+    /// Among others.
+    At(&'a Spools),
 }
 
 /// The name of a spool in the directory of its log.
@@ -89,18 +90,18 @@ impl Feed {
     pub fn open(
         pipe: OwnedFd,
         path: &Path,
+        patience: Duration,
         place: Place<'_>,
         keeping: Keeping,
         full: Full,
         work: &mut Work,
     ) -> Result<Feed, NotOpened> {
-        let directory = Directory::open(path)?;
-        let (at, name) = match place {
-            Place::Within => (directory.as_fd(), SPOOL),
-            Place::At(at, name) => (at, name),
+        let directory = Directory::open(path, patience)?;
+        let opened = match place {
+            Place::Within => Spool::open(directory.as_fd(), SPOOL),
+            Place::At(spools) => spools.spool(directory.as_fd()),
         };
-        let opened = Spool::open(at, name);
-        let (spool, note) = opened.map_err(|error| NotOpened::Failed(path.join(name), error))?;
+        let (spool, note) = opened.map_err(|error| NotOpened::Failed(path.join(SPOOL), error))?;
         let within = directory.ends_within_line();
         let mut feed = Feed {
             note: note.unwrap_or(Note { origin: directory.size(), ..Note::default() }),
@@ -131,6 +132,12 @@ impl Feed {
     #[must_use]
     pub fn pipe(&self) -> BorrowedFd<'_> {
         self.pipe.as_fd()
+    }
+
+    /// The directory of the log.
+    #[must_use]
+    pub fn directory(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
     }
 
     /// Where the log is, for messages.

@@ -4,4 +4,7 @@
 //! written twice. Must never know how a program is supervised.
 
 pub mod alone;
-pub mod feed;
+mod echo;
+mod feed;
+pub mod tree;
+mod worker;

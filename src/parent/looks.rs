@@ -123,7 +123,11 @@ impl Parent {
         } else if !at_once {
             return;
         }
-        thread.mailbox.send(Mail::Configured(Arc::clone(&thread.source.loaded), at_once));
+        let loaded = Arc::clone(&thread.source.loaded);
+        thread.mailbox.send(Mail::Configured(Arc::clone(&loaded), at_once));
+        if thread.reads.is_none() {
+            self.want_logger_for(&loaded);
+        }
     }
 
     fn watch_services(&mut self) {

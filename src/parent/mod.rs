@@ -5,6 +5,7 @@
 mod conf;
 mod ending;
 mod heal;
+mod logger;
 mod looks;
 mod others;
 mod threads;
@@ -26,10 +27,11 @@ use self::heal::Suspects;
 use self::looks::LOOK;
 use self::upgrade::{Inheritance, Upgrade};
 use self::wanted::Wanted;
+use crate::pure::log::To;
 use crate::pure::name::{ModuleName, printable};
 use crate::pure::reconcile::{self, Actual, Id, Step};
 use crate::pure::time::Moment;
-use crate::supervise::{Loaded, Mail, Report};
+use crate::supervise::{Loaded, Logging, Mail, Report};
 use crate::unix::cgroup::Cgroups;
 use crate::unix::controllers::Controllers;
 use crate::unix::home::{self, Root};
@@ -51,7 +53,7 @@ pub struct Options {
     /// The log root.
     pub logs: PathBuf,
     /// Where the programs' output goes.
-    pub log: Log,
+    pub log: To,
     /// How long a directory that is filled in place must be quiet.
     pub settle: Duration,
     /// Caps every `stop.timeout` at shutdown.
@@ -64,15 +66,6 @@ pub struct Options {
     pub supervise_conf: Option<PathBuf>,
     /// A keeper starts another svscan if this one dies.
     pub kept: bool,
-}
-
-/// Where a program's output goes when its module does not say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Log {
-    /// svtree's own standard output and error.
-    Inherit,
-    /// Nowhere.
-    None,
 }
 
 /// Runs the tree in the foreground until it is told to end. To be called by the main thread while it is the only one.
@@ -199,6 +192,8 @@ struct Parent {
     root: Root,
     wanted: Wanted,
     actual: BTreeMap<ModuleName, Actual>,
+    /// What holds for every module that does not say where it is logged.
+    logging: Arc<Logging>,
     threads: BTreeMap<ModuleName, Thread>,
     /// How many of them are of loggers.
     loggers: u64,
@@ -242,6 +237,8 @@ impl Parent {
     fn new(options: Options, services: PathBuf, status: PathBuf, root: Root, upgrade: Upgrade) -> Parent {
         let (sender, reports) = unbounded();
         let number = number(&status);
+        let logs = std::path::absolute(&options.logs).unwrap_or_else(|_| options.logs.clone());
+        let logging = Arc::new(Logging { to: options.log, logs });
         let conf = options.supervise_conf.clone().map(ConfFile::read);
         Parent {
             wanted: Wanted::new(services.clone(), options.settle, options.strict, conf),
@@ -250,6 +247,7 @@ impl Parent {
             status,
             root,
             actual: BTreeMap::new(),
+            logging,
             threads: BTreeMap::new(),
             loggers: 0,
             programs: BTreeMap::new(),
@@ -477,6 +475,7 @@ impl Parent {
             for name in self.published.keys() {
                 home::unpublish_state(&self.status, name);
             }
+            home::remove_spools(&self.status);
             self.root.close();
             self.controllers.close();
             if let Some(groups) = self.cgroups {

@@ -12,7 +12,8 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags, openat};
 
 use super::wanted::Wanted;
-use super::{Closing, Log, Parent, Source, Thread};
+use super::{Closing, Parent, Source, Thread};
+use crate::pure::log::To;
 use crate::pure::name::{ModuleName, unescaped};
 use crate::pure::reconcile::{Actual, Id};
 use crate::pure::state::State;
@@ -93,6 +94,9 @@ impl Parent {
         view: bool,
     ) -> Result<(), String> {
         self.room()?;
+        if reads.is_none() && !name.is_own_logger() {
+            self.want_logger_for(&source.loaded);
+        }
         let program = Arc::clone(self.programs.entry(name.clone()).or_default());
         let (mailbox, inbox) = inbox::pair().map_err(|error| plain(&error))?;
         let task = Box::new(Task {
@@ -104,9 +108,10 @@ impl Parent {
             place: Place::Tree(self.status.clone(), name.clone()),
             alone: false,
             output: match self.options.log {
-                Log::Inherit => Output::Inherit,
-                Log::None => Output::Null,
+                To::None if !name.is_own_logger() => Output::Null,
+                To::None | To::File | To::Inherit => Output::Inherit,
             },
+            logging: Some(Arc::clone(&self.logging)),
             reads: reads.clone(),
             settle: self.options.settle,
             anew: self.anew.remove(name),
@@ -200,6 +205,7 @@ impl Parent {
     /// What a dead svtree left of modules that are not there any more, or not complete: programs that run are taken over
     /// at once, and retired unless their module is wanted; of those that are not there the rest is removed.
     pub(super) fn inherit(&mut self) {
+        self.inherit_logger();
         let left = home::left(&self.status).unwrap_or_else(|error| {
             report::line(&format!("reading {}: {}", self.status.display(), plain(&error)));
             Vec::new()

@@ -96,6 +96,11 @@ impl Upgrade {
         (Upgrade { executable, count, asked: None, gate }, Gate(halts))
     }
 
+    /// The path that svtree was started by.
+    pub(super) fn executable(&self) -> &Path {
+        &self.executable
+    }
+
     /// What is said when the executable has been asked.
     pub(super) fn answers(&self) -> Receiver<Result<(), String>> {
         self.asked.as_ref().map_or_else(never, |(answer, _)| answer.clone())
@@ -441,7 +446,7 @@ fn path(text: &str) -> PathBuf {
 }
 
 fn name(text: &str) -> Option<ModuleName> {
-    ModuleName::new(&unescaped(text)).ok()
+    ModuleName::recorded(&unescaped(text)).ok()
 }
 
 #[cfg(test)]

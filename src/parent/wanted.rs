@@ -101,6 +101,9 @@ pub struct Wanted {
     conf: Option<ConfFile>,
     /// Boxed: the nodes of a map are half empty.
     modules: BTreeMap<ModuleName, Box<Wish>>,
+    /// svtree's own logger, once it is needed.
+    logger: Option<Box<Wish>>,
+    logger_name: ModuleName,
     others: BTreeMap<ModuleName, (PathBuf, Other)>,
     groups: BTreeMap<ModuleName, (PathBuf, Id)>,
     /// Directories of loggers that are none.
@@ -127,6 +130,8 @@ impl Wanted {
             strict,
             conf,
             modules: BTreeMap::new(),
+            logger: None,
+            logger_name: ModuleName::own_logger(),
             others: BTreeMap::new(),
             groups: BTreeMap::new(),
             unfinished: BTreeMap::new(),
@@ -179,6 +184,9 @@ impl Wanted {
 
     /// The module `name`, if it is asked for.
     pub fn module(&mut self, name: &ModuleName) -> Option<&mut Wish> {
+        if name.is_own_logger() {
+            return self.logger.as_deref_mut();
+        }
         self.modules.get_mut(name).map(Box::as_mut)
     }
 
@@ -192,7 +200,7 @@ impl Wanted {
     /// Whether a module is asked for, or will be.
     #[must_use]
     pub fn has(&self, name: &ModuleName) -> bool {
-        self.modules.contains_key(name)
+        self.own_logger(name).is_some() || self.modules.contains_key(name)
     }
 
     /// What is no module, and why.
@@ -422,16 +430,42 @@ impl Wanted {
 
 impl Wishes for Wanted {
     fn wish(&self, name: &ModuleName) -> Option<Desired> {
-        let wish = self.modules.get(name)?;
+        let wish = self.own_logger(name).or_else(|| self.modules.get(name).map(Box::as_ref))?;
         self.desired(name, wish)
     }
 
     fn wishes(&self) -> impl Iterator<Item = (&ModuleName, Desired)> {
-        self.modules.iter().filter_map(|(name, wish)| Some((name, self.desired(name, wish)?)))
+        let logger = self.logger.iter().map(|wish| (&self.logger_name, wish));
+        logger.chain(&self.modules).filter_map(|(name, wish)| Some((name, self.desired(name, wish)?)))
     }
 }
 
 impl Wanted {
+    /// svtree's own logger is wanted from now on.
+    pub fn want_logger(&mut self, path: PathBuf, id: Id, loaded: Loaded, now: Moment) {
+        let seen = (loaded.prints, Wall::default());
+        self.logger = Some(Box::new(Wish {
+            path,
+            id,
+            loaded: Some(Arc::new(loaded)),
+            settled_at: now,
+            arrived: false,
+            seen,
+            seen_at: now,
+            missing: None,
+            trouble: Repeated::default(),
+            exposed: Repeated::default(),
+            asks_enabled: true,
+            settings: None,
+            urgent: false,
+            logged: false,
+        }));
+    }
+
+    fn own_logger(&self, name: &ModuleName) -> Option<&Wish> {
+        self.logger.as_deref().filter(|_| name.is_own_logger())
+    }
+
     fn desired(&self, name: &ModuleName, wish: &Wish) -> Option<Desired> {
         match wish.loaded {
             Some(_) => Some(Desired { id: wish.id, settled_at: wish.settled_at, logged: wish.logged }),

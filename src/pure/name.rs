@@ -25,6 +25,26 @@ impl ModuleName {
         Ok(ModuleName(bytes.to_vec()))
     }
 
+    /// The name of svtree's own logger, which no directory of services can have.
+    #[must_use]
+    pub fn own_logger() -> ModuleName {
+        ModuleName(LOGGER.to_vec())
+    }
+
+    /// Whether it is that of svtree's own logger.
+    #[must_use]
+    pub fn is_own_logger(&self) -> bool {
+        self.0 == LOGGER
+    }
+
+    /// A name that svtree has written down: as [`ModuleName::new`], or that of its logger.
+    ///
+    /// # Errors
+    /// As [`ModuleName::new`].
+    pub fn recorded(bytes: &[u8]) -> Result<ModuleName, BadName> {
+        if bytes == LOGGER { Ok(ModuleName::own_logger()) } else { ModuleName::new(bytes) }
+    }
+
     /// The name of the entry `component` of this group.
     ///
     /// # Errors
@@ -102,6 +122,8 @@ impl ModuleName {
         }
     }
 }
+
+const LOGGER: &[u8] = b".logger";
 
 // Bytes compare as names do, so that a set of names can be asked for bytes.
 impl std::borrow::Borrow<[u8]> for ModuleName {
@@ -240,6 +262,8 @@ mod tests {
         assert_eq!(ModuleName::new(b"a//b"), Err(BadName::Empty));
         assert_eq!(ModuleName::new(b"a/../b"), Err(BadName::Dot));
         assert_eq!(ModuleName::new(b".hidden"), Err(BadName::Dot));
+        assert_eq!(ModuleName::new(ModuleName::own_logger().as_bytes()), Err(BadName::Dot));
+        assert_eq!(ModuleName::recorded(b".logger"), Ok(ModuleName::own_logger()));
         assert_eq!(ModuleName::new(b"a\0b"), Err(BadName::Byte));
         assert_eq!(ModuleName::new(&[b'a'; 256]), Err(BadName::Long));
     }

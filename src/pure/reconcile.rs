@@ -128,6 +128,11 @@ pub fn diff(desired: &impl Wishes, actual: &BTreeMap<ModuleName, Actual>, now: M
 
 /// Whether a logger that is not asked for, or not as it is, has to stay: its module is not through with it.
 fn is_needed(desired: &impl Wishes, actual: &BTreeMap<ModuleName, Actual>, logger: &ModuleName) -> bool {
+    if logger.is_own_logger() {
+        // It logs all others.
+        let runs = |actual: &Actual| matches!(actual, Actual::Beginning(_) | Actual::Running(_) | Actual::Retiring(_));
+        return actual.iter().any(|(name, actual)| name != logger && runs(actual));
+    }
     let Some(module) = logger.logged() else { return false };
     let wish = desired.wish(&module);
     let stays = match actual.get(&module) {

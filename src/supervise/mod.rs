@@ -19,6 +19,7 @@ mod notified;
 mod program;
 mod records;
 mod rights;
+mod route;
 mod scripts;
 mod takeover;
 mod terms;
@@ -40,6 +41,8 @@ use self::logger::Draining;
 use self::notified::Notify;
 use self::program::{Origin, Unknown};
 use self::rights::Names;
+pub use self::route::Logging;
+use self::route::Told;
 pub use self::terms::{Loaded, Mail, Report, Task, Why};
 pub use self::thread::{Reports, start};
 use crate::pure::config::Program;
@@ -77,6 +80,7 @@ fn open(task: Box<Task>, beginning: Beginning) -> Result<Box<Supervise>, NotOpen
                 let _ = supervise.look_up();
             }
             supervise.open_channel()?;
+            supervise.hold_said()?;
             supervise.begin();
             supervise.let_logger_go();
             Ok(supervise)
@@ -160,6 +164,8 @@ struct Supervise {
     why: Option<Why>,
     /// A logger whose module is gone.
     draining: Option<Draining>,
+    /// What the tree's logger was told.
+    told: Told,
     retired: bool,
     /// Nothing of the status directory is to stay.
     removes: bool,
@@ -216,6 +222,7 @@ impl Supervise {
             healing: Repeated::default(),
             why: None,
             draining: None,
+            told: Told::default(),
             retired: false,
             removes: false,
             lines: Vec::new(),
@@ -283,6 +290,7 @@ impl Supervise {
         if self.has_to_tell() {
             self.tell();
         }
+        self.nudge_again();
         self.write_lines();
         if !raw::are_few() {
             self.group_held = None;

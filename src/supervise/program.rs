@@ -76,18 +76,22 @@ impl Supervise {
 
     pub(super) fn service<'a>(&'a self, cgroup: Option<&'a OwnedFd>) -> Service<'a> {
         let fifo = self.home.channel().map(Channel::fifo);
+        let plain = self.plain_output();
+        let routed = self.routed().is_some();
         let (input, output) = match &self.task.reads {
             Some(_) => (fifo, None),
+            None if routed => (None, self.home.said().map(Channel::fifo)),
             None => (None, fifo.filter(|_| self.task.loaded.logged)),
         };
+        let output = output.map_or(plain, Output::Fifo);
         Service {
             name: &self.task.name,
             directory: self.home.service(),
             path: &self.task.path,
             input,
-            output: output.map_or(self.task.output, Output::Fifo),
-            // As in the family a logger has the output alone.
-            error: self.task.output,
+            output,
+            // As in the family a logger of its own has the output alone.
+            error: if routed { output } else { plain },
             home: self.home.directory(),
             cgroup: cgroup.map(AsFd::as_fd),
             born_there: self.cgroup.as_ref().is_some_and(Cgroup::is_fresh),
@@ -123,9 +127,12 @@ impl Supervise {
             Found::Answer(Err(why)) => return self.not_started(why, false),
             Found::Later(until) => return Event::Deferred(until),
         };
-        if let Err(error) = self.open_channel().and_then(|()| self.give_channel(ids.uid)) {
+        if let Err(error) =
+            self.open_channel().and_then(|()| self.give_channel(ids.uid)).and_then(|()| self.open_said(ids.uid))
+        {
             return self.not_started(format!("opening {error}"), true);
         }
+        self.tell_logger();
         let cgroup = self.group();
         let limited = match self.limit() {
             Ok(limited) => limited,

@@ -35,6 +35,7 @@ impl Supervise {
         match healed {
             Ok(true) => {
                 self.heal_notify();
+                self.nudge_logger();
                 self.lines
                     .push((Level::Warning, "somebody damaged the status directory; it is whole again".to_owned()));
                 self.report(Report::Begun(self.task.name.clone()));

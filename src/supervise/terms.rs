@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::handover::HandOver;
+use super::route::Logging;
 use super::thread::Reports;
 use crate::pure::config::Policy;
 use crate::pure::exit::How;
@@ -55,6 +56,8 @@ pub struct Task {
     pub alone: bool,
     /// Where its output goes, unless that is a logger.
     pub output: Output<'static>,
+    /// What holds where it does not say where it is logged; `None`: it is not.
+    pub logging: Option<Arc<Logging>>,
     /// The module whose output it reads, if it is a logger.
     pub reads: Option<ModuleName>,
     /// How long its files must have been quiet before a start uses them.

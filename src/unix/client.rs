@@ -227,6 +227,26 @@ impl Watcher {
 }
 
 impl Watcher {
+    /// Watches the directory of a log, or one in which such may come.
+    ///
+    /// # Errors
+    /// It is not there, or the user watches too much already.
+    pub fn add_log(&self, directory: &Path) -> io::Result<()> {
+        let mask = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
+        self.0.add_watch(directory, mask | AddWatchFlags::IN_ONLYDIR)?;
+        Ok(())
+    }
+
+    /// Waits until something happened anywhere.
+    ///
+    /// # Errors
+    /// The system refuses to wait.
+    pub fn wait_any(&self) -> io::Result<()> {
+        poll_until(&mut [PollFd::from_borrowed_fd(self.0.as_fd(), PollFlags::IN)], None)?;
+        self.0.read_events()?;
+        Ok(())
+    }
+
     /// Waits until a name came into one of the directories, or the other descriptor is readable; false at the deadline.
     ///
     /// # Errors

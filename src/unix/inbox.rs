@@ -87,6 +87,12 @@ impl<M> Inbox<M> {
         Ready { mail: readable.next().unwrap_or(false), descriptors: readable.collect() }
     }
 
+    /// Readable while there is mail, for who waits for much else.
+    #[must_use]
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.wake.as_fd()
+    }
+
     /// All mail that there is, the oldest first.
     #[must_use]
     pub fn take(&self) -> VecDeque<M> {

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod confine;
 pub mod controllers;
 pub mod environment;
+pub mod epoll;
 pub mod executable;
 pub mod handover;
 pub mod holder;

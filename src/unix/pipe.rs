@@ -5,7 +5,9 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread::Builder;
+use std::time::Duration;
 
+use rustix::event::{Timespec, poll};
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, tee};
 
 /// Makes a pipe larger where that is allowed, so that a burst does not hold up who writes into it; says how large it is.
@@ -13,6 +15,12 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_siz
 pub fn enlarge(pipe: BorrowedFd<'_>, size: usize) -> usize {
     let _ = fcntl_setpipe_size(pipe, size);
     fcntl_getpipe_size(pipe).unwrap_or(64 * 1024)
+}
+
+/// Lets who writes go on for so long.
+pub fn pause(time: Duration) {
+    let timeout = Timespec { tv_sec: 0, tv_nsec: time.subsec_nanos().into() };
+    let _ = poll(&mut [], Some(&timeout));
 }
 
 /// What is at the head of a pipe, at most so many bytes; it stays there.

@@ -40,14 +40,12 @@ fn standard_input_is_dev_null_and_with_log_none_the_output_too() {
 }
 
 #[test]
-fn with_log_inherit_the_output_is_svtrees_own() {
-    for options in [vec!["--log", "inherit"], vec![]] {
-        let tree = Tree::new().options(options);
-        tree.service("web").run("#!/bin/sh\necho to-out\necho to-err >&2\nexec sleep 1000\n").moved_in();
-        tree.start();
-        tree.up("web");
-        eventually("its output", || tree.stdout().contains("to-out") && tree.stderr().contains("to-err"));
-    }
+fn with_log_inherit_both_outputs_are_shown_on_svtrees_own() {
+    let tree = Tree::new().options(["--log", "inherit"]);
+    tree.service("web").run("#!/bin/sh\necho to-out\necho to-err >&2\nexec sleep 1000\n").moved_in();
+    tree.start();
+    tree.up("web");
+    eventually("its output", || tree.stdout() == "web: to-out\nweb: to-err\n");
 }
 
 #[test]
@@ -96,8 +94,8 @@ fn a_pipe_that_breaks_ends_the_writer_silently() {
     let tree = Tree::new().options(["--log", "inherit"]);
     tree.service("web").run("#!/bin/sh\nyes | head -1 > /dev/null\necho done >&2\nexec sleep 1000\n").moved_in();
     tree.start();
-    eventually("it to be done", || tree.stderr().contains("done"));
-    assert!(!tree.stderr().contains("roken pipe"), "{}", tree.stderr());
+    eventually("it to be done", || tree.stdout().contains("done"));
+    assert!(!tree.stdout().contains("roken pipe"), "{}", tree.stdout());
 }
 
 #[test]

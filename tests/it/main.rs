@@ -62,6 +62,7 @@ mod log_run;
 mod log_run_clients;
 mod log_run_family;
 mod log_run_faults;
+mod log_tree;
 mod log_writer;
 mod notify;
 mod panics;

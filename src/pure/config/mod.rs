@@ -5,6 +5,7 @@
 mod alarm;
 mod identity;
 mod limits;
+mod log;
 mod policy;
 mod ready;
 mod sandbox;
@@ -83,7 +84,7 @@ struct Key {
 }
 
 /// Every key of a `service.toml`, by what it is about.
-const SERVICE: &[&[Key]] = &[KEYS, identity::KEYS, limits::KEYS, sandbox::KEYS];
+const SERVICE: &[&[Key]] = &[KEYS, identity::KEYS, limits::KEYS, log::KEYS, sandbox::KEYS];
 
 /// The names of every key of a `service.toml`, such as `command` and `restart.delay`.
 pub fn keys() -> impl Iterator<Item = String> {
@@ -391,6 +392,7 @@ fn signal(value: &DeValue<'_>) -> Result<Signal, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pure::log::Log;
 
     fn mistakes(text: &str) -> Vec<String> {
         service(text).expect_err("a mistake").iter().map(ToString::to_string).collect()
@@ -456,6 +458,7 @@ mod tests {
                 stop: Stop { signal: Signal::INT, timeout: None, scope: Scope::Main, ..Stop::default() },
                 ready: Ready::default(),
                 alarms: None,
+                log: Log::default(),
             }
         );
     }

@@ -11,6 +11,7 @@ use super::identity::{Account, Identity};
 use super::limits::Limits;
 use super::sandbox::Sandbox;
 use crate::pure::exit::Signal;
+use crate::pure::log::Log;
 
 /// What a module asks for, complete: every key has its value or its default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,6 +53,8 @@ pub struct Policy {
     pub ready: Ready,
     /// Who is told what of it; boxed, since mostly nobody is.
     pub alarms: Option<Box<Alarms>>,
+    /// Where what it says goes.
+    pub log: Log,
 }
 
 impl Default for Policy {
@@ -75,6 +78,7 @@ impl Default for Policy {
             stop: Stop::default(),
             ready: Ready::default(),
             alarms: None,
+            log: Log::default(),
         }
     }
 }
@@ -132,6 +136,7 @@ impl Policy {
             stop: _,
             ready,
             alarms: _,
+            log,
         } = self;
         *program == other.program
             && *directory == other.directory
@@ -147,6 +152,7 @@ impl Policy {
             && *forking == other.forking
             && *before_restart == other.before_restart
             && *ready == other.ready
+            && *log == other.log
     }
 }
 

@@ -5,14 +5,18 @@
 mod files;
 mod lines;
 mod note;
+mod route;
 mod stamp;
+mod told;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::files::{CURRENT, Piece, is_rotated, name, piece, surplus};
 pub use self::lines::{LONGEST, Lines};
 pub use self::note::{HEADER, Note};
+pub use self::route::{Log, Route, To};
 pub use self::stamp::{Stamper, Timestamps};
+pub use self::told::told;
 
 /// How a log is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +40,9 @@ pub enum Full {
     /// They are dropped and counted.
     Drop,
 }
+
+/// The verb by which svtree is the logger of a tree.
+pub const TREE_LOGGER: &str = "log-tree";
 
 /// A log with smaller files would be all rotation.
 pub const LEAST_SIZE: u64 = 4096;

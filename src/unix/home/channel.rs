@@ -14,8 +14,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, Uid, fchown, fstat, openat};
 use rustix::io::Errno;
 
+use super::NotOpened;
 use super::files::{DIRECTORY, make_directories, stands, stream};
-use super::{NotOpened, file};
 use crate::pure::exit::Pid;
 use crate::pure::name::ModuleName;
 use crate::pure::reconcile::Id;
@@ -27,6 +27,8 @@ use crate::unix::raw::Fifo;
 pub struct Channel {
     /// Whose output it carries.
     module: ModuleName,
+    /// Its name in the status directory of that module.
+    file: &'static str,
     path: CString,
     id: Id,
     held: OwnedFd,
@@ -35,14 +37,14 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// Opens the FIFO for what `module` says, made if it is not there; what it holds is kept.
+    /// Opens the FIFO of this name for what `module` says, made if it is not there; what it holds is kept.
     ///
     /// # Errors
     /// It cannot be made or opened.
-    pub fn open(root: &Path, module: ModuleName) -> Result<Channel, NotOpened> {
-        let path = place(root, &module);
+    pub fn open(root: &Path, module: ModuleName, file: &'static str) -> Result<Channel, NotOpened> {
+        let path = place(root, &module, file);
         let failed = |error: io::Error| NotOpened::Failed(path.clone(), error);
-        hold(root, &module).and_then(|held| Channel::of(root, module, held)).map_err(failed)
+        hold(root, &module, file).and_then(|held| Channel::of(root, module, file, held)).map_err(failed)
     }
 
     /// Its descriptor, which stays its own.
@@ -51,9 +53,9 @@ impl Channel {
     }
 
     /// One that is open already.
-    pub(super) fn of(root: &Path, module: ModuleName, held: OwnedFd) -> io::Result<Channel> {
-        let path = CString::new(place(root, &module).as_os_str().as_bytes())?;
-        Ok(Channel { module, path, id: prints::id(&fstat(&held)?), held, user: None })
+    pub(super) fn of(root: &Path, module: ModuleName, file: &'static str, held: OwnedFd) -> io::Result<Channel> {
+        let path = CString::new(place(root, &module, file).as_os_str().as_bytes())?;
+        Ok(Channel { module, file, path, id: prints::id(&fstat(&held)?), held, user: None })
     }
 
     /// Whose output it carries.
@@ -86,11 +88,12 @@ impl Channel {
     /// # Errors
     /// It cannot be made or opened.
     pub fn heal(&mut self, root: &Path) -> Result<bool, NotOpened> {
-        let path = place(root, &self.module);
+        let path = place(root, &self.module, self.file);
         if stands(rustix::fs::CWD, &path, self.held.as_fd()) {
             return Ok(false);
         }
-        let held = hold(root, &self.module).and_then(|held| Channel::of(root, self.module.clone(), held));
+        let held = hold(root, &self.module, self.file)
+            .and_then(|held| Channel::of(root, self.module.clone(), self.file, held));
         let user = std::mem::replace(self, held.map_err(|error| NotOpened::Failed(path, error))?).user;
         self.give(user)?;
         Ok(true)
@@ -130,13 +133,13 @@ impl Channel {
 }
 
 /// Where the FIFO stands.
-fn place(root: &Path, module: &ModuleName) -> PathBuf {
-    root.join(module.as_os_str()).join(file::OUTPUT)
+fn place(root: &Path, module: &ModuleName, file: &str) -> PathBuf {
+    root.join(module.as_os_str()).join(file)
 }
 
-fn hold(root: &Path, module: &ModuleName) -> io::Result<OwnedFd> {
+fn hold(root: &Path, module: &ModuleName, file: &str) -> io::Result<OwnedFd> {
     make_directories(root, module)?;
     let home = root.join(module.as_os_str());
     let home = openat(rustix::fs::CWD, home, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?;
-    stream(home.as_fd(), Path::new(file::OUTPUT))
+    stream(home.as_fd(), Path::new(file))
 }

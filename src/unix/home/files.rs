@@ -157,7 +157,7 @@ fn holder(file: &Stat) -> Option<Pid> {
 
 /// Opens the FIFO `name` for reading, made anew unless one that can be used stands there. It is opened for writing
 /// too, so that it never says end of file.
-pub(super) fn fifo(at: BorrowedFd<'_>, name: &Path) -> io::Result<OwnedFd> {
+pub(in crate::unix) fn fifo(at: BorrowedFd<'_>, name: &Path) -> io::Result<OwnedFd> {
     let own = rustix::process::geteuid().as_raw();
     fifo_of(at, name, |owner| owner == own)
 }

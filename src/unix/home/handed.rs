@@ -9,7 +9,7 @@ use rustix::fs::{Gid, Mode, fstat};
 use serde::{Deserialize, Serialize};
 
 use super::view::View;
-use super::{Channel, Home};
+use super::{Channel, Home, file};
 use crate::pure::name::{ModuleName, escaped, unescaped};
 use crate::pure::status::LENGTH;
 use crate::unix::raw::Descriptors;
@@ -25,6 +25,9 @@ pub struct Numbers {
     /// The FIFO to its logger, or from the module that it is the logger of.
     #[serde(default)]
     channel: Option<ChannelNumber>,
+    /// The FIFO to the tree's logger.
+    #[serde(default)]
+    said: Option<RawFd>,
     /// What `status` says, so that it is written only when it says something else; as all the following.
     #[serde(default)]
     status: Option<[u8; LENGTH]>,
@@ -55,7 +58,11 @@ impl Numbers {
     pub fn all(&self) -> impl Iterator<Item = RawFd> {
         let view = self.view.iter().flat_map(|view| view.lock.into_iter().chain(view.control));
         let channel = self.channel.iter().map(|channel| channel.held);
-        [self.directory, self.lock, self.svcontrol, self.service].into_iter().chain(view).chain(channel)
+        [self.directory, self.lock, self.svcontrol, self.service]
+            .into_iter()
+            .chain(view)
+            .chain(channel)
+            .chain(self.said)
     }
 
     /// Whose output its FIFO carries.
@@ -81,6 +88,7 @@ impl Home {
                 pid: view.pid.clone(),
                 status: view.published,
             }),
+            said: self.said.as_ref().map(Channel::number),
             channel: self
                 .channel
                 .as_ref()
@@ -93,8 +101,12 @@ impl Home {
     pub fn handed_down(root: &Path, name: &ModuleName, numbers: &Numbers, from: &mut Descriptors) -> Option<Home> {
         let svcontrol = from.take(numbers.svcontrol)?;
         let group = fstat(&svcontrol).ok().filter(|stat| Mode::from_raw_mode(stat.st_mode).contains(Mode::WGRP));
+        let said = match numbers.said {
+            Some(said) => Some(Channel::of(root, name.clone(), file::SAID, from.take(said)?).ok()?),
+            None => None,
+        };
         let channel = match &numbers.channel {
-            Some(channel) => Some(Channel::of(root, numbers.carries()?, from.take(channel.held)?).ok()?),
+            Some(channel) => Some(Channel::of(root, numbers.carries()?, file::OUTPUT, from.take(channel.held)?).ok()?),
             None => None,
         };
         Some(Home {
@@ -115,6 +127,7 @@ impl Home {
                 None => None,
             },
             channel,
+            said,
             merged: false,
             published: numbers.status,
             published_state: None,

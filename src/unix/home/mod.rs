@@ -27,7 +27,7 @@ use self::files::{LOCK_PATIENCE, delegate, discard, fifo, lock, replace, same_fi
 pub use self::handed::Numbers;
 pub use self::log::{Level, log, open_logs};
 pub use self::place::Place;
-pub use self::root::{Root, is_logged, left, publish_state, remove, unpublish_state};
+pub use self::root::{Root, is_logged, left, publish_state, remove, remove_spools, unpublish_state};
 use self::view::{Beside, View, is_shared_with_another};
 pub use self::word::Word;
 use crate::pure::exit::Pid;
@@ -46,6 +46,8 @@ pub mod file {
     pub const OK: &str = "ok";
     /// The FIFO that carries what the program says to its logger.
     pub const OUTPUT: &str = "output";
+    /// The FIFO that carries what the program says to the tree's logger.
+    pub const SAID: &str = ".said";
     /// 20 bytes.
     pub const STATUS: &str = "status";
     /// Everything.
@@ -56,6 +58,12 @@ pub mod file {
     pub const READY: &str = ".ready";
     /// The socket on which programs speak the protocol of `sd_notify(3)`.
     pub const NOTIFY: &str = ".notify";
+    /// Where what the program says goes, for the tree's logger.
+    pub const ROUTE: &str = ".route";
+    /// In the home of that logger: the FIFO in which it is told of modules.
+    pub const NUDGE: &str = "nudge";
+    /// In the status root: what that logger has taken and may not have written yet.
+    pub const SPOOLS: &str = ".spools";
     /// What supervise did.
     pub const LOG: &str = "supervise.log";
     /// Warnings and failures.
@@ -99,10 +107,13 @@ impl std::fmt::Display for NotOpened {
 }
 
 /// Every file of a status directory.
-const OWN: [&str; 12] = [
+const OWN: [&str; 15] = [
     file::STATE,
     file::STATUS,
     file::SPAWNED,
+    file::ROUTE,
+    file::SAID,
+    file::NUDGE,
     file::READY,
     file::NOTIFY,
     file::LOG,
@@ -127,6 +138,8 @@ pub struct Home {
     delegated: Option<Gid>,
     /// The FIFO to its logger, or from the module that it is the logger of.
     channel: Option<Channel>,
+    /// The FIFO to the tree's logger.
+    said: Option<Channel>,
     /// The view is in the same directory, and `status` is the view's.
     merged: bool,
     /// What `status` says, and
@@ -179,6 +192,7 @@ impl Home {
             merged,
             delegated: None,
             channel: None,
+            said: None,
             published: None,
             published_state: None,
         };
@@ -258,9 +272,39 @@ impl Home {
     /// It cannot be made or opened.
     pub fn open_channel(&mut self, root: &Path, module: ModuleName) -> Result<(), NotOpened> {
         if self.channel.is_none() {
-            self.channel = Some(Channel::open(root, module)?);
+            self.channel = Some(Channel::open(root, module, file::OUTPUT)?);
         }
         Ok(())
+    }
+
+    /// The FIFO to the tree's logger, if there is one.
+    #[must_use]
+    pub fn said(&self) -> Option<&Channel> {
+        self.said.as_ref()
+    }
+
+    /// The same, to be given to somebody.
+    pub fn said_mut(&mut self) -> Option<&mut Channel> {
+        self.said.as_mut()
+    }
+
+    /// Opens the FIFO to the tree's logger; nothing if it is open.
+    ///
+    /// # Errors
+    /// It cannot be made or opened.
+    pub fn open_said(&mut self, root: &Path, module: ModuleName) -> Result<(), NotOpened> {
+        if self.said.is_none() {
+            self.said = Some(Channel::open(root, module, file::SAID)?);
+        }
+        Ok(())
+    }
+
+    /// Lets go of it, and removes it: the logger reads what it holds.
+    pub fn remove_said(&mut self) {
+        if self.said.take().is_some() {
+            // What cannot be removed is removed with the rest.
+            let _ = unlinkat(&self.directory, file::SAID, AtFlags::empty());
+        }
     }
 
     /// Lets go of the writing end of its FIFO: whoever reads it is told when its last writer is gone.
@@ -274,6 +318,14 @@ impl Home {
             // What cannot be removed is removed with the rest.
             let _ = unlinkat(&self.directory, file::OUTPUT, AtFlags::empty());
         }
+    }
+
+    /// Says where what the program says goes.
+    ///
+    /// # Errors
+    /// It says what it did.
+    pub fn write_route(&self, route: &[u8]) -> io::Result<()> {
+        replace(self.directory.as_fd(), Path::new(file::ROUTE), route)
     }
 
     /// Whether a file or directory of this name is in it.
@@ -333,7 +385,8 @@ impl Home {
             None => Ok(false),
         };
         let channel = self.channel.as_mut().map_or(Ok(false), |channel| channel.heal(place.root()));
-        let healed = home? | view? | channel?;
+        let said = self.said.as_mut().map_or(Ok(false), |said| said.heal(place.root()));
+        let healed = home? | view? | channel? | said?;
         if healed {
             // One that was made anew is its owner's alone.
             let _ = self.controls().try_for_each(|fifo| delegate(fifo, self.delegated));
@@ -397,6 +450,7 @@ impl Home {
         self.view = None;
         // A logger's is that of another module.
         self.channel = None;
+        self.said = None;
         for own in OWN {
             // What is not there need not be removed; what cannot be is found by the parent.
             let _ = unlinkat(&self.directory, own, AtFlags::empty());

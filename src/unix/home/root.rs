@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use super::files::{DIRECTORY, DISPLACED, LOCK_PATIENCE, NEW, lock, make_directories, replace, stands};
 use super::{NotOpened, OWN, file};
 use crate::pure::handover::Answer;
+use crate::pure::log::HEADER;
 use crate::pure::name::{ModuleName, escaped};
 use crate::pure::state::State;
 
@@ -142,6 +143,17 @@ pub fn unpublish_state(root: &Path, name: &ModuleName) {
 #[must_use]
 pub fn is_logged(root: &Path, name: &ModuleName) -> bool {
     fs::symlink_metadata(root.join(name.as_os_str()).join(file::OUTPUT)).is_ok_and(|file| file.file_type().is_fifo())
+}
+
+/// Removes the directory of spools, if nothing is left in them: what is left is written by the next logger.
+pub fn remove_spools(root: &Path) {
+    let spools = root.join(file::SPOOLS);
+    for entry in fs::read_dir(&spools).into_iter().flatten().flatten() {
+        if entry.metadata().is_ok_and(|spool| spool.len() <= HEADER as u64) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+    let _ = fs::remove_dir(&spools);
 }
 
 /// Removes a status directory, but for directories of other modules in it, and the directories of groups above it

@@ -22,9 +22,6 @@ use crate::unix::home::files;
 /// Held as long as somebody writes there.
 const LOCK: &str = "lock";
 
-/// A predecessor finishes its line within this time.
-const PATIENCE: Duration = Duration::from_secs(3);
-
 /// The directory of a log, locked, with its current file.
 #[derive(Debug)]
 pub struct Directory {
@@ -36,16 +33,16 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Opens a directory, made with those above it if it is not there, and takes its lock.
+    /// Opens a directory, made with those above it if it is not there, and takes its lock, which is tried for so long.
     ///
     /// # Errors
     /// Somebody else writes there, or something cannot be made.
-    pub fn open(path: &Path) -> Result<Directory, NotOpened> {
+    pub fn open(path: &Path, patience: Duration) -> Result<Directory, NotOpened> {
         let failed = |error: io::Error| NotOpened::Failed(path.to_owned(), error);
         DirBuilder::new().recursive(true).mode(0o750).create(path).map_err(failed)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = openat(rustix::fs::CWD, path, flags, Mode::empty()).map_err(|errno| failed(errno.into()))?;
-        let lock = files::lock(directory.as_fd(), Path::new(LOCK), path, PATIENCE)?;
+        let lock = files::lock(directory.as_fd(), Path::new(LOCK), path, patience)?;
         let failed = |error: io::Error| NotOpened::Failed(path.join(CURRENT), error);
         let (current, size) = open_current(directory.as_fd()).map_err(failed)?;
         Ok(Directory { path: path.to_owned(), held: directory, _lock: lock, current, size })

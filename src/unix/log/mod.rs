@@ -3,7 +3,13 @@
 //! Must never decide when a file ends or what is dropped.
 
 mod directory;
+mod nudge;
+mod reader;
 mod spool;
+mod spools;
 
 pub use directory::{Directory, NotOpened};
+pub use nudge::{Nudges, nudge, output, routed};
+pub use reader::Reader;
 pub use spool::{Spool, identity, waiting};
+pub use spools::Spools;

@@ -1,0 +1,330 @@
+//! One thread of the tree's logger: the streams of one disk, or those that are shown.
+//!
+//! A disk that is slow holds up the thread, and with it only what is written there; one that is full is tried again
+//! while the others are served. Each stream has one batch in its turn. Must never wake up but for lines, or for a disk
+//! that is full.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+
+use super::echo::Echo;
+use super::feed::{Feed, Place, Turn, Work};
+use crate::pure::log::{Route, To};
+use crate::pure::name::{ModuleName, unescaped};
+use crate::pure::time::Moment;
+use crate::unix::clock;
+use crate::unix::epoll::Epoll;
+use crate::unix::inbox::Inbox;
+use crate::unix::log::{Spools, identity};
+use crate::unix::pipe;
+use crate::unix::report::{Repeated, plain};
+
+/// What the logger says to one of its threads.
+#[derive(Debug)]
+pub enum Mail {
+    /// Read this pipe, in which the output of the module comes from now on.
+    Open(ModuleName, Route, OwnedFd),
+    /// The output of the module goes elsewhere.
+    Close(ModuleName),
+    /// Begin other files.
+    Rotate,
+    /// Take what is there, answer, and end.
+    Finish(Sender<()>),
+}
+
+/// What failed is tried again after this time.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Told to finish, it takes no longer than this.
+const FINISH: Duration = Duration::from_secs(5);
+
+/// Who writes again within this time goes on writing,
+const BUSY: Duration = Duration::from_micros(500);
+
+/// and is let write for so long: a line costs a wake-up, and many lines should cost one.
+const GATHER: Duration = Duration::from_micros(300);
+
+/// A stream that goes elsewhere has so many turns more.
+const CLOSING: usize = 16;
+
+/// So much in one turn is no trickle.
+const PLENTY: usize = 64 * 1024;
+
+/// A pipe that was found full gets this size.
+const LARGE: usize = 256 * 1024;
+
+enum Sink {
+    File(Box<Feed>),
+    Shown(Echo),
+    /// Its log could not be opened yet.
+    Waits(OwnedFd),
+}
+
+struct Stream {
+    name: ModuleName,
+    route: Route,
+    sink: Sink,
+    /// Which pipe it reads.
+    pipe: [u64; 2],
+    /// Another pipe, read once this one has ended.
+    next: Option<(Route, OwnedFd)>,
+    /// It is tried again then; nothing is taken before.
+    stuck: Option<Moment>,
+    trouble: Repeated,
+    large: bool,
+}
+
+/// The streams of one thread.
+pub struct Worker {
+    epoll: Epoll,
+    spools: Arc<Spools>,
+    streams: BTreeMap<u64, Stream>,
+    count: u64,
+    work: Work,
+}
+
+impl Worker {
+    /// One without streams.
+    ///
+    /// # Errors
+    /// There are no descriptors.
+    pub fn new(spools: Arc<Spools>) -> io::Result<Worker> {
+        let epoll = Epoll::new()?;
+        Ok(Worker { epoll, spools, streams: BTreeMap::new(), count: 0, work: Work::default() })
+    }
+
+    /// Serves until it is told to finish.
+    pub fn run(mut self, inbox: &Inbox<Mail>) {
+        if self.epoll.add(inbox.as_fd(), MAIL).is_err() {
+            return;
+        }
+        let mut busy = false;
+        loop {
+            let begun = clock::moment();
+            let deadline = self.streams.values().filter_map(|stream| stream.stuck).min();
+            let ready = self.epoll.wait(deadline);
+            let woken = clock::moment();
+            if ready.contains(&MAIL) {
+                for mail in inbox.take() {
+                    match mail {
+                        Mail::Open(name, route, pipe) => self.open(name, route, pipe),
+                        Mail::Close(name) => self.close(&name),
+                        Mail::Rotate => self.rotate(),
+                        Mail::Finish(done) => {
+                            self.finish();
+                            let _ = done.send(());
+                            return;
+                        }
+                    }
+                }
+            }
+            self.try_stuck(woken);
+            let taken: usize = ready.into_iter().map(|key| self.turn(key)).sum();
+            // A trickle of lines that come one by one is let gather, so that they cost one wake-up.
+            if busy && taken > 0 && taken < PLENTY {
+                pipe::pause(GATHER);
+            }
+            busy = taken > 0 && woken.since(begun) < BUSY;
+        }
+    }
+
+    fn find(&self, name: &ModuleName) -> Option<u64> {
+        self.streams.iter().find(|(_, stream)| stream.name == *name).map(|(key, _)| *key)
+    }
+
+    fn open(&mut self, name: ModuleName, route: Route, pipe: OwnedFd) {
+        let id = identity(pipe.as_fd()).unwrap_or_default();
+        if let Some(key) = self.find(&name)
+            && let Some(stream) = self.streams.get_mut(&key)
+        {
+            if stream.pipe != id {
+                // What is in the pipe that it reads comes before what is in another one.
+                stream.next = Some((route, pipe));
+                return;
+            }
+            stream.next = None;
+            if stream.route == route {
+                return;
+            }
+            self.close(&name);
+        }
+        self.count += 1;
+        let sink = match route.to {
+            To::Inherit => Sink::Shown(Echo::new(pipe, &name, route.keeping.timestamps)),
+            To::File | To::None => Sink::Waits(pipe),
+        };
+        let stuck = matches!(sink, Sink::Waits(_)).then(Moment::default);
+        let trouble = Repeated::default();
+        let stream = Stream { name, route, sink, pipe: id, next: None, stuck, trouble, large: false };
+        if stuck.is_none() {
+            let _ = self.epoll.add(stream.pipe(), self.count);
+        }
+        self.streams.insert(self.count, stream);
+        if stuck.is_some() {
+            self.retry(self.count);
+        }
+    }
+
+    fn close(&mut self, name: &ModuleName) {
+        let Some(key) = self.find(name) else { return };
+        // What was said before goes where it was to go; who goes on saying does not hold up the others.
+        let _ = (0..CLOSING).find(|_| self.turn(key) == 0);
+        if let Some(stream) = self.streams.remove(&key) {
+            self.epoll.remove(stream.pipe());
+        }
+    }
+
+    /// Tries what failed again, if it is time.
+    fn try_stuck(&mut self, now: Moment) {
+        let due: Vec<u64> = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| stream.stuck.is_some_and(|at| at <= now))
+            .map(|(key, _)| *key)
+            .collect();
+        due.into_iter().for_each(|key| self.retry(key));
+    }
+
+    fn retry(&mut self, key: u64) {
+        let Some(mut stream) = self.streams.remove(&key) else { return };
+        if let Sink::Waits(pipe) = stream.sink {
+            stream.sink = match open(pipe, &stream.route, &self.spools, &mut self.work) {
+                Ok(feed) => Sink::File(feed),
+                Err((pipe, why)) => {
+                    stream.trouble.failed(format!("logging {}: opening {why}; it is tried again", stream.name));
+                    stream.stuck = Some(clock::moment().plus(RETRY));
+                    Sink::Waits(pipe)
+                }
+            };
+        }
+        if !matches!(stream.sink, Sink::Waits(_)) {
+            stream.stuck = None;
+            let _ = self.epoll.add(stream.pipe(), key);
+        }
+        self.streams.insert(key, stream);
+        if self.streams.get(&key).is_some_and(|stream| stream.stuck.is_none()) {
+            self.turn(key);
+        }
+    }
+
+    /// Takes one batch of a stream; says how much that was.
+    fn turn(&mut self, key: u64) -> usize {
+        let Some(stream) = self.streams.get_mut(&key).filter(|stream| stream.stuck.is_none()) else { return 0 };
+        let turn = match &mut stream.sink {
+            Sink::File(feed) => feed.turn(&mut self.work),
+            Sink::Shown(echo) => echo.turn(&mut self.work),
+            Sink::Waits(_) => Turn::Nothing,
+        };
+        match turn {
+            Turn::Took(count) => {
+                stream.trouble.worked(&format!("logging {}: it works again", stream.name));
+                if count >= PLENTY && !std::mem::replace(&mut stream.large, true) {
+                    let _ = pipe::enlarge(stream.pipe(), LARGE);
+                }
+                count
+            }
+            Turn::Nothing => 0,
+            Turn::End => {
+                self.ended(key);
+                0
+            }
+            Turn::Stuck(error) => {
+                self.stick(key, &error);
+                0
+            }
+        }
+    }
+
+    /// The disk does not take what there is: nothing more is taken, and the program waits once its pipe is full.
+    fn stick(&mut self, key: u64, error: &io::Error) {
+        if let Some(stream) = self.streams.get_mut(&key) {
+            let line =
+                format!("logging {}: writing {}: {}; it is tried again", stream.name, stream.place(), plain(error));
+            stream.trouble.failed(line);
+            stream.stuck = Some(clock::moment().plus(RETRY));
+            self.epoll.remove(stream.pipe());
+        }
+    }
+
+    /// Nobody writes into its pipe any more, nor will.
+    fn ended(&mut self, key: u64) {
+        let Some(mut stream) = self.streams.remove(&key) else { return };
+        if let Sink::File(feed) = &mut stream.sink
+            && let Err(error) = feed.end_line(&mut self.work)
+        {
+            self.streams.insert(key, stream);
+            return self.stick(key, &error);
+        }
+        self.epoll.remove(stream.pipe());
+        if let Sink::File(feed) = &stream.sink {
+            self.spools.remove(feed.directory());
+        }
+        let Stream { name, sink, next, .. } = stream;
+        // The lock of its directory is free before it is taken again.
+        drop(sink);
+        if let Some((route, pipe)) = next {
+            self.open(name, route, pipe);
+        }
+    }
+
+    fn rotate(&mut self) {
+        for stream in self.streams.values_mut() {
+            if let Sink::File(feed) = &mut stream.sink {
+                // What fails is tried again with the next line.
+                let _ = feed.rotate_soon();
+            }
+        }
+    }
+
+    /// Takes what is in the pipes, as far as the disks take it.
+    fn finish(&mut self) {
+        let deadline = clock::moment().plus(FINISH);
+        let mut keys: Vec<u64> = self.streams.keys().copied().collect();
+        while !keys.is_empty() && clock::moment() < deadline {
+            keys.retain(|key| self.turn(*key) > 0);
+        }
+        for stream in self.streams.values_mut() {
+            if let Sink::Shown(echo) = &mut stream.sink {
+                echo.end_line(&mut self.work);
+            }
+        }
+    }
+}
+
+/// What the inbox is called among the streams.
+const MAIL: u64 = 0;
+
+impl Stream {
+    fn pipe(&self) -> BorrowedFd<'_> {
+        match &self.sink {
+            Sink::File(feed) => feed.pipe(),
+            Sink::Shown(echo) => echo.pipe(),
+            Sink::Waits(pipe) => pipe.as_fd(),
+        }
+    }
+
+    fn place(&self) -> std::path::Display<'_> {
+        match &self.sink {
+            Sink::File(feed) => feed.path().display(),
+            Sink::Shown(_) | Sink::Waits(_) => Path::new("standard output").display(),
+        }
+    }
+}
+
+/// Opens the log of a route; gives the pipe back where that cannot be.
+fn open(pipe: OwnedFd, route: &Route, spools: &Spools, work: &mut Work) -> Result<Box<Feed>, (OwnedFd, String)> {
+    use std::os::unix::ffi::OsStringExt;
+    let path = PathBuf::from(std::ffi::OsString::from_vec(unescaped(&route.directory)));
+    let opened = pipe.try_clone().map_err(|error| plain(&error)).and_then(|pipe| {
+        let place = Place::At(spools);
+        Feed::open(pipe, &path, Duration::ZERO, place, route.keeping, route.full, work)
+            .map_err(|error| error.to_string())
+    });
+    opened.map(Box::new).map_err(|why| (pipe, why))
+}

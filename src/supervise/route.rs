@@ -1,0 +1,108 @@
+//! Where what a module says goes when it has no logger of its own, and how the tree's logger is told.
+//!
+//! Must never read or write a byte of it.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use super::Supervise;
+use crate::pure::log::{Log, To};
+use crate::pure::name::escaped;
+use crate::unix::home::{Level, NotOpened, file};
+use crate::unix::log::nudge;
+use crate::unix::raw::Output;
+use crate::unix::report;
+
+/// What holds for every module that does not say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logging {
+    /// Where its output goes.
+    pub to: To,
+    /// The log root, absolute.
+    pub logs: PathBuf,
+}
+
+/// What the tree's logger was told of a module.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    log: Option<Log>,
+    /// It is still to be told to look.
+    later: bool,
+}
+
+impl Supervise {
+    /// Where the tree's logger is to put what the program says; `None` if that goes elsewhere.
+    pub(super) fn routed(&self) -> Option<To> {
+        if self.task.reads.is_some() || self.task.loaded.logged || self.task.name.is_own_logger() {
+            return None;
+        }
+        let usual = self.task.logging.as_ref()?.to;
+        match self.task.loaded.policy.log.to.unwrap_or(usual) {
+            To::None => None,
+            to @ (To::File | To::Inherit) => Some(to),
+        }
+    }
+
+    /// What goes to no logger.
+    pub(super) fn plain_output(&self) -> Output<'static> {
+        let beside = self.task.reads.is_some() || self.task.loaded.logged || self.task.name.is_own_logger();
+        if beside || self.task.logging.is_none() { self.task.output } else { Output::Null }
+    }
+
+    /// Holds what a predecessor's program has said, if there may be any, and has it read.
+    pub(super) fn hold_said(&mut self) -> Result<(), NotOpened> {
+        if self.home.has(file::SAID) {
+            self.home.open_said(self.task.place.root(), self.task.name.clone())?;
+            // By the route that it was given then.
+            self.told.later = nudge(self.task.place.root(), &self.task.name).is_err();
+        }
+        Ok(())
+    }
+
+    /// Opens the FIFO for the program that is started next, if its output goes there, for that user.
+    pub(super) fn open_said(&mut self, user: Option<u32>) -> Result<(), NotOpened> {
+        if self.routed().is_none() {
+            self.home.remove_said();
+            self.told = Told::default();
+            return Ok(());
+        }
+        self.home.open_said(self.task.place.root(), self.task.name.clone())?;
+        self.home.said_mut().map_or(Ok(()), |said| said.give(user))
+    }
+
+    /// Tells the tree's logger what it has to know before a program says anything.
+    #[inline(never)]
+    pub(super) fn tell_logger(&mut self) {
+        let (Some(to), Some(logging)) = (self.routed(), &self.task.logging) else { return };
+        let log = &self.task.loaded.policy.log;
+        if self.told.log.as_ref() == Some(log) {
+            return;
+        }
+        let directory = match &log.directory {
+            Some(directory) => self.task.path.join(OsStr::from_bytes(directory.as_bytes())),
+            None => logging.logs.join(self.task.name.as_os_str()),
+        };
+        let route = log.route(to, escaped(directory.as_os_str().as_bytes()));
+        let log = log.clone();
+        match self.home.write_route(&route.encode()) {
+            Ok(()) => self.told.log = Some(log),
+            Err(error) => self.lines.push((Level::Warning, format!("writing its route: {}", report::plain(&error)))),
+        }
+        self.nudge_logger();
+    }
+
+    /// The FIFO may be another one, or the logger is to be told again.
+    pub(super) fn nudge_logger(&mut self) {
+        if self.routed().is_some() {
+            self.told.later = nudge(self.task.place.root(), &self.task.name).is_err();
+        }
+    }
+
+    /// In a quiet moment.
+    pub(super) fn nudge_again(&mut self) {
+        if self.told.later {
+            self.nudge_logger();
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! How the tree's logger hears of modules: names in a FIFO, and at its start a look at all of them.
+//!
+//! A name says only "look there"; what is to be done is in the files. Must never wait.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
+
+use crate::pure::log::Route;
+use crate::pure::name::ModuleName;
+use crate::unix::client;
+use crate::unix::home::{file, files};
+use crate::unix::pipe::enlarge;
+
+/// The logger's end.
+#[derive(Debug)]
+pub struct Nudges {
+    fifo: OwnedFd,
+    /// The beginning of a name of which the rest has not come.
+    part: Vec<u8>,
+}
+
+impl Nudges {
+    /// Opens the FIFO in the home of the logger, made if it is not there.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn open(root: &Path) -> io::Result<Nudges> {
+        let home = root.join(ModuleName::own_logger().as_os_str());
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let home = openat(rustix::fs::CWD, home, flags, Mode::empty())?;
+        let fifo = files::fifo(home.as_fd(), Path::new(file::NUDGE))?;
+        let _ = enlarge(fifo.as_fd(), 1 << 20);
+        Ok(Nudges { fifo, part: Vec::new() })
+    }
+
+    /// Readable when a name has come.
+    #[must_use]
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fifo.as_fd()
+    }
+
+    /// The names that have come.
+    #[must_use]
+    pub fn take(&mut self) -> Vec<ModuleName> {
+        let mut bytes = [0; 4096];
+        while let Ok(count @ 1..) = rustix::io::read(&self.fifo, &mut bytes) {
+            self.part.extend_from_slice(&bytes[..count]);
+        }
+        let end = self.part.iter().rposition(|byte| *byte == 0).map_or(0, |end| end + 1);
+        let whole: Vec<u8> = self.part.drain(..end).collect();
+        let mut names: Vec<ModuleName> =
+            whole.split(|byte| *byte == 0).filter_map(|name| ModuleName::new(name).ok()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+}
+
+/// Tells the logger to look at a module. Where none runs, the next one looks at all of them.
+///
+/// # Errors
+/// `WouldBlock` if it has not read for long; it is to be told again.
+pub fn nudge(root: &Path, name: &ModuleName) -> io::Result<()> {
+    let path = root.join(ModuleName::own_logger().as_os_str()).join(file::NUDGE);
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let Ok(fifo) = openat(rustix::fs::CWD, path, flags, Mode::empty()) else { return Ok(()) };
+    if FileType::from_raw_mode(fstat(&fifo)?.st_mode) != FileType::Fifo {
+        return Ok(());
+    }
+    rustix::io::write(&fifo, &[name.as_bytes(), b"\0"].concat())?;
+    Ok(())
+}
+
+/// Every module that has something to say to the logger. Whoever comes later than this look nudges.
+#[must_use]
+pub fn routed(root: &Path) -> Vec<ModuleName> {
+    let mut found = Vec::new();
+    // A stack of our own: no depth can overflow the thread's.
+    let mut look = vec![(root.to_owned(), None::<ModuleName>)];
+    while let Some((directory, name)) = look.pop() {
+        for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+            let component = entry.file_name();
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                let inner = match &name {
+                    None => ModuleName::new(component.as_bytes()),
+                    Some(outer) => outer.join(component.as_bytes()),
+                };
+                look.extend(inner.ok().map(|inner| (entry.path(), Some(inner))));
+            } else if component == file::ROUTE {
+                found.extend(name.clone());
+            }
+        }
+    }
+    found
+}
+
+/// What the status directory of a module says of its output, and the reading end of it; `None` if there is nothing to read.
+#[must_use]
+pub fn output(root: &Path, name: &ModuleName) -> Option<(Route, OwnedFd)> {
+    let home = root.join(name.as_os_str());
+    let route = Route::decode(&client::read(&home.join(file::ROUTE)).ok()?)?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let output = openat(rustix::fs::CWD, home.join(file::SAID), flags, Mode::empty()).ok()?;
+    let is_fifo = fstat(&output).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
+    is_fifo.then_some((route, output))
+}

@@ -1,0 +1,356 @@
+//! The tree's own logger: what modules say, in files or shown, while anything else is killed or replaced.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::harness::{
+    Disk, Tree, alive, descriptors, eventually, logged, logged_lines, logged_size, process_field, rotated, signal_pid,
+    stays, text, wait_for,
+};
+
+/// A tree whose modules are logged to files.
+fn tree() -> Tree {
+    Tree::new().options(["--log", "file"])
+}
+
+/// The pid of the tree's logger.
+fn logger(tree: &Tree) -> i32 {
+    tree.up(".logger")
+}
+
+/// What a module has said, without stamps.
+fn said(tree: &Tree, name: &str) -> Vec<String> {
+    let lines = logged_lines(&tree.path("logs").join(name));
+    lines.iter().map(|line| line.split_once(' ').map_or("", |(_, line)| line).to_owned()).collect()
+}
+
+/// A program that says so many numbers and then sleeps.
+fn counting(count: usize) -> String {
+    format!("#!/bin/sh\nseq {count}\nexec sleep 1000\n")
+}
+
+#[test]
+fn what_a_module_says_on_both_of_its_outputs_is_in_its_log() {
+    let tree = tree();
+    tree.start();
+    tree.service("web").run("#!/bin/sh\necho out\necho err >&2\nexec sleep 1000\n").moved_in();
+    eventually("both lines", || said(&tree, "web") == ["out", "err"]);
+    assert_eq!(fs::metadata(tree.path("logs/web")).map(|dir| mode(&dir)).ok(), Some(0o750));
+}
+
+fn mode(metadata: &fs::Metadata) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    metadata.permissions().mode() & 0o777
+}
+
+#[test]
+fn without_a_terminal_files_are_the_default_and_there_is_one_logger_for_all() {
+    let tree = Tree::new().options([] as [&str; 0]);
+    tree.start();
+    for name in ["one", "two", "three"] {
+        tree.service(name).run(&counting(3)).moved_in();
+    }
+    for name in ["one", "two", "three"] {
+        eventually("its lines", || said(&tree, name) == ["1", "2", "3"]);
+    }
+    let logger = logger(&tree);
+    assert_eq!(process_field(logger, "PPid"), tree.pid_of_svtree().to_string());
+    // It is no module that anybody has to know of.
+    assert!(!tree.svtree(["status"]).ok().contains(".logger"));
+    assert_eq!(tree.called("svstat", ["status/.logger"]).ok().split(' ').nth(1), Some("up"));
+}
+
+#[test]
+fn a_tree_without_logs_has_no_logger() {
+    let tree = Tree::running();
+    tree.sleeper("web");
+    tree.up("web");
+    assert!(!tree.home(".logger").exists());
+}
+
+#[test]
+fn the_keys_of_log_hold() {
+    let tree = tree();
+    tree.start();
+    let toml = "[log]\ndirectory = \"log\"\nmax_size = \"8KiB\"\nkeep = 2\ntimestamps = \"none\"\n";
+    let dir = tree.service("web").run(&counting(20_000)).toml(toml).moved_in();
+    let log = dir.join("log");
+    eventually("the last line", || text(&log.join("current")).ends_with("20000\n"));
+    assert_eq!(rotated(&log).len(), 2);
+    assert!(logged_size(&log) <= 3 * 8 * 1024);
+    tree.service("quiet").run("#!/bin/sh\necho x\nexec sleep 1000\n").toml("[log]\nto = \"none\"\n").moved_in();
+    tree.up("quiet");
+    assert!(!tree.path("logs/quiet").exists() && !tree.home("quiet").join("output").exists());
+}
+
+#[test]
+fn the_last_line_that_is_said_in_a_handler_of_term_is_in_the_log_and_the_log_stays() {
+    let tree = tree();
+    tree.start();
+    let run = "#!/bin/sh\ntrap 'echo bye; exit 0' TERM\necho ready\nwhile :; do sleep 0.1; done\n";
+    tree.service("web").run(run).moved_in();
+    eventually("it is ready", || said(&tree, "web") == ["ready"]);
+    tree.move_out("web");
+    tree.goes("web");
+    eventually("its last line", || said(&tree, "web") == ["ready", "bye"]);
+
+    tree.service("two").run(run).moved_in();
+    eventually("it is ready", || said(&tree, "two") == ["ready"]);
+    assert!(tree.stop().success());
+    assert_eq!(said(&tree, "two"), ["ready", "bye"]);
+    assert!(!tree.home(".logger").exists() && !tree.home(".spools").exists());
+}
+
+#[test]
+fn the_end_of_the_logger_costs_nobody_a_line_or_a_signal() {
+    let tree = tree();
+    tree.start();
+    tree.service("web")
+        .run("#!/bin/sh\ni=0\nwhile read -r _; do i=$((i+1)); echo $i; done <../../notes/go\n")
+        .moved_in();
+    crate::harness::fifo(&tree.path("notes/go"));
+    let mut go = fs::OpenOptions::new().read(true).write(true).open(tree.path("notes/go")).expect("opened");
+    let pid = tree.up("web");
+    for turn in 1..=20 {
+        let before = logger(&tree);
+        std::io::Write::write_all(&mut go, &b"go\n".repeat(50)).expect("written");
+        signal_pid(before, Signal::KILL);
+        std::io::Write::write_all(&mut go, &b"go\n".repeat(50)).expect("written");
+        let expected: Vec<String> = (1..=turn * 100).map(|number| number.to_string()).collect();
+        eventually("all lines so far", || said(&tree, "web") == expected);
+        tree.up_again(".logger", before);
+    }
+    assert_eq!(tree.pid("web"), Some(pid));
+}
+
+#[test]
+fn two_hundred_thousand_lines_arrive_once_and_in_order_while_the_loggers_of_a_tree_are_killed() {
+    let tree = tree();
+    tree.start();
+    let toml = "[log]\nmax_size = \"64KiB\"\nkeep = 10000\ntimestamps = \"none\"\n";
+    tree.service("web").run(&counting(200_000)).toml(toml).moved_in();
+    let log = tree.path("logs/web");
+    let expected: Vec<u8> = (1..=200_000).flat_map(|number| format!("{number}\n").into_bytes()).collect();
+    let mut kills = 0;
+    let mut before = 0;
+    while kills < 20 && text_size(&log) < expected.len() as u64 {
+        before = tree.up_again(".logger", before);
+        signal_pid(before, Signal::KILL);
+        kills += 1;
+    }
+    eventually("all of it", || text_size(&log) >= expected.len() as u64);
+    assert!(logged(&log) == expected, "after {kills} kills");
+}
+
+#[test]
+fn two_hundred_thousand_lines_arrive_once_and_in_order_while_svscan_is_killed_twenty_times() {
+    let tree = tree();
+    tree.start();
+    let toml = "[log]\nmax_size = \"64KiB\"\nkeep = 10000\ntimestamps = \"none\"\n";
+    let run = "#!/bin/sh\nseq 100000\nread -r _ <../../notes/go\nseq 100001 200000\nexec sleep 1000\n";
+    crate::harness::fifo(&tree.path("notes/go"));
+    tree.service("web").run(run).toml(toml).moved_in();
+    let log = tree.path("logs/web");
+    let pid = tree.up("web");
+    for turn in 0..20 {
+        let other = logger(&tree);
+        tree.kill_svtree();
+        // Of every other death the logger has its part.
+        if turn % 2 == 1 {
+            signal_pid(other, Signal::KILL);
+        }
+        if turn == 10 {
+            fs::write(tree.path("notes/go"), "go\n").expect("written");
+        }
+        tree.start();
+        tree.up("web");
+    }
+    let expected: Vec<u8> = (1..=200_000).flat_map(|number| format!("{number}\n").into_bytes()).collect();
+    eventually("all of it", || text_size(&log) >= expected.len() as u64);
+    assert!(logged(&log) == expected);
+    assert_eq!(tree.pid("web"), Some(pid));
+    assert!(tree.stop().success());
+}
+
+fn text_size(log: &Path) -> u64 {
+    let files = rotated(log).into_iter().chain([log.join("current")]);
+    files.filter_map(|file| Some(fs::metadata(file).ok()?.len())).sum()
+}
+
+#[test]
+fn lines_flow_on_while_svscan_is_stopped_dead_or_upgraded() {
+    let tree = tree();
+    tree.start();
+    crate::harness::fifo(&tree.path("notes/go"));
+    tree.service("web").run("#!/bin/sh\nexec cat <../../notes/go\n").moved_in();
+    let mut go = fs::OpenOptions::new().read(true).write(true).open(tree.path("notes/go")).expect("opened");
+    let mut say = |word: &str| std::io::Write::write_all(&mut go, format!("{word}\n").as_bytes()).expect("written");
+    let pid = tree.up("web");
+    let other = logger(&tree);
+    say("one");
+    eventually("it is logged", || said(&tree, "web") == ["one"]);
+    tree.signal_svtree(Signal::STOP);
+    say("two");
+    eventually("it is logged", || said(&tree, "web") == ["one", "two"]);
+    tree.signal_svtree(Signal::CONT);
+    tree.svtree(["upgrade"]).ok();
+    say("three");
+    eventually("it is logged", || said(&tree, "web") == ["one", "two", "three"]);
+    assert_eq!((tree.up("web"), tree.up(".logger")), (pid, other));
+    tree.kill_svtree();
+    say("four");
+    eventually("it is logged", || said(&tree, "web") == ["one", "two", "three", "four"]);
+    tree.start();
+    assert_eq!((tree.up("web"), tree.up(".logger")), (pid, other));
+    // Another process of the module has another pipe to say it through, or the same.
+    tree.letter("web", "k");
+    tree.up_again("web", pid);
+    say("five");
+    eventually("it is logged", || said(&tree, "web") == ["one", "two", "three", "four", "five"]);
+}
+
+#[test]
+fn a_full_disk_holds_up_only_the_module_that_it_belongs_to() {
+    let Some(disk) = Disk::new() else { return };
+    let tree = tree();
+    fs::create_dir(tree.path("logs/web")).expect("made");
+    disk.stands_for(&tree, "logs/web");
+    tree.start();
+    tree.service("web").run(&counting(1000)).moved_in();
+    eventually("its lines", || said(&tree, "web").len() == 1000);
+    disk.fill();
+    tree.letter("web", "k");
+    eventually("it is told", || tree.stderr().contains("logging web: writing"));
+    tree.service("other").run(&counting(3)).moved_in();
+    eventually("the lines of the other", || said(&tree, "other") == ["1", "2", "3"]);
+    assert!(tree.stderr().contains("No space left on device"));
+    disk.free();
+    let expected: Vec<String> = (1..=1000).chain(1..=1000).map(|number| number.to_string()).collect();
+    eventually("nothing is lost", || said(&tree, "web") == expected);
+}
+
+#[test]
+fn with_full_drop_lines_are_dropped_and_counted_and_the_program_does_not_wait() {
+    let Some(disk) = Disk::new() else { return };
+    let tree = tree();
+    fs::create_dir(tree.path("logs/web")).expect("made");
+    disk.stands_for(&tree, "logs/web");
+    tree.start();
+    let run = "#!/bin/sh\necho first\nread -r _ <../../notes/go\nseq 100000\necho done >../../notes/done\n\
+               read -r _ <../../notes/go\necho last\nexec sleep 1000\n";
+    crate::harness::fifo(&tree.path("notes/go"));
+    tree.service("web").run(run).toml("[log]\nfull = \"drop\"\n").moved_in();
+    eventually("the first line", || said(&tree, "web") == ["first"]);
+    disk.fill();
+    let go = || fs::write(tree.path("notes/go"), "go\n").expect("written");
+    go();
+    eventually("it does not wait", || tree.path("notes/done").exists());
+    disk.free();
+    go();
+    eventually("the last line", || said(&tree, "web").last().is_some_and(|line| line == "last"));
+    let lines = said(&tree, "web");
+    let dropped: usize =
+        lines.iter().filter_map(|line| line.strip_prefix("svtree: ")?.split(' ').next()?.parse::<usize>().ok()).sum();
+    let whole = lines.iter().filter(|line| line.parse::<usize>().is_ok()).count();
+    assert!(dropped > 0 && whole + dropped >= 100_000 && whole + dropped <= 100_001, "{whole} and {dropped}");
+}
+
+#[test]
+fn shown_lines_are_whole_and_begin_with_the_name_of_their_module() {
+    let tree = Tree::new().options(["--log", "inherit"]);
+    tree.start();
+    for name in ["one", "two"] {
+        let run =
+            "#!/bin/sh\nfor i in 1 2 3 4 5 6 7 8 9; do printf 'this is '; echo \"line $i\"; done\nexec sleep 1000\n";
+        tree.service(name).run(run).moved_in();
+    }
+    let lines = || tree.stdout().lines().map(str::to_owned).collect::<Vec<_>>();
+    eventually("all lines", || lines().len() == 18);
+    for name in ["one", "two"] {
+        let expected: Vec<String> = (1..=9).map(|number| format!("{name}: this is line {number}")).collect();
+        assert_eq!(lines().into_iter().filter(|line| line.starts_with(name)).collect::<Vec<_>>(), expected);
+    }
+    // A module may say otherwise.
+    tree.service("filed").run(&counting(2)).toml("[log]\nto = \"file\"\n").moved_in();
+    eventually("its lines", || said(&tree, "filed") == ["1", "2"]);
+    assert_eq!(lines().len(), 18);
+}
+
+#[test]
+fn a_program_that_closes_its_outputs_costs_nothing() {
+    let tree = tree();
+    tree.start();
+    tree.service("web").run("#!/bin/sh\necho one\nexec sleep 1000 >&- 2>&-\n").moved_in();
+    eventually("its line", || said(&tree, "web") == ["one"]);
+    let ticks = || [tree.pid_of_svtree(), logger(&tree)].map(crate::harness::ticks).iter().sum::<u64>();
+    let before = ticks();
+    stays(Duration::from_secs(1), "nothing is done", || true);
+    assert!(ticks() <= before + 3, "{} ticks", ticks() - before);
+}
+
+#[test]
+fn a_program_has_no_descriptor_but_its_streams_and_can_open_its_output_anew() {
+    let tree = tree();
+    tree.start();
+    let dir = tree.service("web").run("#!/bin/sh\necho anew >/dev/stdout\nexec sleep 1000\n").moved_in();
+    eventually("its line", || said(&tree, "web") == ["anew"]);
+    let pid = tree.up("web");
+    assert_eq!(descriptors(pid), [0, 1, 2]);
+    drop(dir);
+}
+
+#[test]
+fn other_keys_hold_from_the_next_start_on_and_no_line_is_lost_between() {
+    let tree = tree();
+    tree.start();
+    let dir = tree.service("web").run(&counting(100)).toml("").moved_in();
+    eventually("its lines", || said(&tree, "web").len() == 100);
+    let pid = tree.up("web");
+    crate::harness::replace(&dir.join("service.toml"), "[log]\ntimestamps = \"none\"\n", 0o644);
+    eventually("it is seen", || tree.state("web")["changed"] == true);
+    tree.letter("web", "k");
+    tree.up_again("web", pid);
+    eventually("all lines", || logged_lines(&tree.path("logs/web")).len() == 200);
+    let lines = logged_lines(&tree.path("logs/web"));
+    assert!(lines[99].ends_with("Z 100") && lines[100] == "1", "{:?}", &lines[98..102]);
+}
+
+#[test]
+fn a_module_that_is_replaced_while_its_logger_is_stopped_loses_nothing() {
+    let tree = tree();
+    tree.start();
+    tree.service("web").run("#!/bin/sh\necho old\nexec sleep 1000\n").moved_in();
+    eventually("its line", || said(&tree, "web") == ["old"]);
+    let other = logger(&tree);
+    signal_pid(other, Signal::STOP);
+    let pid = tree.up("web");
+    tree.letter("web", "k");
+    let again = tree.up_again("web", pid);
+    tree.service("web").run("#!/bin/sh\necho new\nexec sleep 1000\n").moved_in();
+    tree.up_again("web", again);
+    signal_pid(other, Signal::CONT);
+    eventually("all lines", || said(&tree, "web") == ["old", "old", "new"]);
+}
+
+#[test]
+fn two_hundred_modules_that_write_at_once_all_get_on_with_one_logger() {
+    let tree = tree();
+    for number in 0..200 {
+        tree.service(format!("m{number}")).run(&counting(2000)).moved_in();
+    }
+    tree.start();
+    for number in 0..200 {
+        eventually("its lines", || said(&tree, &format!("m{number}")).len() == 2000);
+    }
+    assert!(alive(logger(&tree)));
+    let pss = wait_for("its memory", || {
+        let rollup = text(Path::new(&format!("/proc/{}/smaps_rollup", logger(&tree))));
+        let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?.trim().to_owned();
+        line.split(' ').next()?.parse::<u64>().ok()
+    });
+    // Two hundred processes of s6-log have four times as much and more.
+    assert!(pss < 20_000, "{pss} KiB");
+}
