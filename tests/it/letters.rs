@@ -280,6 +280,8 @@ fn a_letter_that_starts_what_is_down_is_not_paced() {
     {
         tree.letter("web", letter);
         eventually(format!("start {starts} by {letter}"), || tree.notes("web").len() == starts);
+        // Not the state that it was in before.
+        eventually("its end", || tree.state("web")["exits"].as_array().is_some_and(|exits| exits.len() == starts));
         tree.becomes("web", state);
     }
 }
