@@ -43,7 +43,7 @@ impl Cgroups {
         let directory = below(&mount, &own);
         make(&directory)?;
         // In one of its own: that of the tree may have been there before.
-        let trial = Cgroup { path: String::new(), directory: directory.join("trial"), fresh: true };
+        let trial = Cgroup { path: String::new(), directory: directory.join("trial"), fresh: true, old: false };
         trial.remove();
         make(&trial.directory)?;
         let births = trial.open().is_ok_and(|held| raw::can_be_born_in(held.as_fd()));
@@ -67,7 +67,7 @@ impl Cgroups {
         if !fresh {
             make(&directory)?;
         }
-        Ok(Cgroup { path, directory, fresh: fresh && self.births })
+        Ok(Cgroup { path, directory, fresh: fresh && self.births, old: !fresh })
     }
 
     /// Has a controller in the groups of modules.
@@ -123,6 +123,7 @@ impl Cgroups {
             path: path.to_owned(),
             directory,
             fresh: false,
+            old: true,
         })
     }
 
@@ -217,6 +218,8 @@ pub struct Cgroup {
     directory: PathBuf,
     /// Processes can be born in it: it was made for this, and nothing was killed in it.
     fresh: bool,
+    /// It was there before.
+    old: bool,
 }
 
 impl Cgroup {
@@ -230,6 +233,12 @@ impl Cgroup {
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// Whether it was there before, and may have limits that nobody here has set.
+    #[must_use]
+    pub fn is_old(&self) -> bool {
+        self.old
     }
 
     /// Whether processes can be born in it; else they have to move there.

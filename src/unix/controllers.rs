@@ -151,11 +151,11 @@ impl Controllers {
 
     /// A group of version 2 may have had a limit that is not asked for any more.
     fn lift(&self, controller: Controller, group: Option<&Cgroup>) -> io::Result<()> {
-        let Some(group) = group else { return Ok(()) };
         let used = matches!(self.places[controller as usize].get(), Some(Ok(Place::Two)));
+        let Some(group) = group.filter(|group| used || group.is_old()) else { return Ok(()) };
         let files = controller.files(true, None);
-        let there = || files.iter().all(|(name, _)| group.directory().join(name).exists());
-        if (used || !group.is_fresh()) && there() { write(group.directory(), &files) } else { Ok(()) }
+        let is_there = files.iter().all(|(name, _)| group.directory().join(name).exists());
+        if is_there { write(group.directory(), &files) } else { Ok(()) }
     }
 
     /// Removes the groups of version 1 of a module that asked for this, if nothing is in them.

@@ -361,3 +361,32 @@ fn a_source_of_users_that_crashes_costs_svtree_nothing() {
     tree.up("other");
     assert!(tree.is_running() && tree.notes("web").is_empty());
 }
+
+#[test]
+fn whose_a_program_is_and_who_commands_it_goes_over_to_the_next_svtree() {
+    let Some(tree) = tree_of_root() else { return };
+    let toml = "user = 'nobody'\ncontrol_group = 'daemon'\n[limits]\ncore = 0\n[sandbox]\nprivate_tmp = true";
+    tree.service("web").run(SLEEPER).toml(toml).moved_in();
+    let pid = sleeping(&tree, "web");
+    let fifo = tree.home("web").join("svcontrol");
+    let is_delegated = || fifo.metadata().is_ok_and(|found| found.mode() & 0o777 == 0o620 && found.gid() == 1);
+    eventually("the FIFO to be the group's", is_delegated);
+    let holds = |how: &str| {
+        assert_eq!(tree.pid("web"), Some(pid), "{how}");
+        assert!(process_field(pid, "Uid").starts_with("65534\t"), "{how}");
+        assert_eq!(tree.state("web")["changed"], false, "{how}");
+        eventually(format!("the FIFO to be the group's {how}"), is_delegated);
+    };
+    tree.svtree(["upgrade"]).ok();
+    holds("after an upgrade");
+    // What is made anew then is the group's as well.
+    fs::remove_file(&fifo).expect("removed");
+    eventually("the FIFO to be there again", is_delegated);
+    tree.kill_svtree();
+    tree.start();
+    eventually("it to be taken over", || tree.state("web")["adopted"] == true);
+    holds("after a death");
+    tree.letter("web", "k");
+    tree.up_again("web", pid);
+    assert!(process_field(sleeping(&tree, "web"), "Uid").starts_with("65534\t"));
+}
