@@ -391,7 +391,7 @@ impl Supervise {
         };
         let (state, host) = (self.machine.state(clock::stamp()), rustix::system::uname());
         let host = host.nodename().to_bytes();
-        // What the program writes goes to svtree's own output, or nowhere: nothing of it is kept.
+        // What the program wrote is with its logger, on a disk that this thread does not wait for.
         let last_lines = Vec::new();
         let notice = Arc::new(Notice::new(&happened, &self.task.name, host, &state, last_lines));
         let Some(alarms) = self.alarms.as_deref_mut() else { return };

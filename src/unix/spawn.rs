@@ -224,7 +224,7 @@ pub fn alarm(
     let policy = Policy { environment: variables, ..Policy::default() };
     let given = Given { kept: Some((input, 0)), socket: None };
     let of_program = OfProgram { elsewhere, given, ..OfProgram::default() };
-    // The FIFO of a logger is held by nobody who does not belong to its module.
+    // A logger of the module's own ends with the last one that holds its FIFO: an alarm is not to be that.
     launch(Service { cgroup: None, output: service.error, ..service }, &policy, words, &of_program)
 }
 

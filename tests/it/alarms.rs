@@ -148,6 +148,21 @@ fn a_signal_is_told_by_number_and_by_name() {
 }
 
 #[test]
+fn a_core_dump_is_told_and_giving_up_for_too_many_of_them() {
+    let tree = Tree::running();
+    let run = "#!/bin/sh\nulimit -c unlimited 2> /dev/null\nkill -SEGV $$\n";
+    let toml = "[restart]\ndelay = '20ms'\nmax_tries = 3\nmax_tries_if_coredumped = 1\n[alarm]\ncommand = './page'\n";
+    tree.service("web").run(run).script("page", PAGE).toml(toml).moved_in();
+    let told = wait_told(&tree, 2);
+    let core = tree.state("web")["exits"][0]["core"] == true;
+    assert_eq!(told[0].message.contains("web: killed by SIGSEGV, core dumped"), core, "{}", told[0].message);
+    assert_eq!((told[0].signal.as_str(), &told[0].json["exit"]["core"]), ("11", &core.into()));
+    // Where the machine keeps none, it is given up for its exits.
+    let why = if core { "gave up after 2 core dumps" } else { "gave up after 4 exits" };
+    assert!(told[1].message.contains(why), "{}", told[1].message);
+}
+
+#[test]
 fn what_comes_next_is_told() {
     let tree = Tree::running();
     let toml = |delay: &str| format!("restart.delay = '{delay}'\nalarm.command = './page'\n");
