@@ -29,6 +29,12 @@ fn sleeping(tree: &Tree, name: &str) -> i32 {
     })
 }
 
+/// The lines that a module has said, on svtree's own output.
+fn said(tree: &Tree, name: &str) -> Vec<String> {
+    let name = format!("{name}: ");
+    tree.stdout().lines().filter_map(|line| line.strip_prefix(&name)).map(str::to_owned).collect()
+}
+
 fn has_mounts_of_its_own(tree: &Tree, pid: i32) -> bool {
     let namespace = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/mnt")).expect("its mounts");
     namespace(pid) != namespace(tree.pid_of_svtree())
@@ -152,8 +158,10 @@ fn out_of_its_root_there_is_no_way_also_for_root() {
     crate::harness::write(&tree.path("services/outside-was-here"), "", 0o644);
     fs::rename(&entry, tree.entry("web")).expect("moved in");
     tree.start();
-    eventually("what it reached", || tree.stdout().contains("kept in") || tree.stdout().contains("out"));
-    assert_eq!(tree.stdout().trim(), "kept in");
+    eventually("what it reached", || {
+        ["kept in", "out"].iter().any(|end| said(&tree, "web").contains(&(*end).to_owned()))
+    });
+    assert_eq!(said(&tree, "web"), ["kept in"]);
     let pid = tree.up("web");
     assert!(has_mounts_of_its_own(&tree, pid));
     assert_eq!(fs::read_link(format!("/proc/{pid}/cwd")).expect("its directory"), Path::new("/"));
@@ -226,8 +234,8 @@ fn what_is_read_only_stays_so_also_for_root() {
     let whole = format!("command = ['./write', '{}']\n[sandbox]\nread_only = ['/']", place.display());
     tree.service("whole").toml(&whole).script("write", WRITES).moved_in();
     tree.start();
-    eventually("it to be done", || tree.stdout().contains("done"));
-    assert_eq!(tree.stdout().trim(), "done");
+    eventually("it to be done", || said(&tree, "whole").contains(&"done".to_owned()));
+    assert_eq!(said(&tree, "whole"), ["done"]);
     let part = format!(
         "command = ['./write', '{}']\n[sandbox]\nread_only = ['{}', '{}']",
         place.display(),
@@ -235,9 +243,8 @@ fn what_is_read_only_stays_so_also_for_root() {
         place.display()
     );
     tree.service("part").toml(&part).script("write", WRITES).moved_in();
-    eventually("it to be done", || tree.stdout().matches("done").count() == 2);
-    let worked: Vec<String> = tree.stdout().lines().filter(|line| line.starts_with("worked")).map(Into::into).collect();
-    assert_eq!(worked, ["worked: touch /svtree-it-file"], "what is not said stays as it was");
+    eventually("it to be done", || said(&tree, "part").contains(&"done".to_owned()));
+    assert_eq!(said(&tree, "part"), ["worked: touch /svtree-it-file", "done"], "what is not said stays as it was");
     fs::remove_file("/svtree-it-file").expect("removed");
     assert!(!place.join("file").exists());
     fs::write(place.join("ours"), "").expect("svtree and all others write as before");
