@@ -214,9 +214,23 @@ impl Shown<'_> {
 
     /// Shows what comes, until nobody reads it.
     fn follow(&mut self, watcher: &Watcher, roots: &Roots) -> io::Result<()> {
-        // Logs that are to come are looked for where they would be.
-        let _ = watcher.add_log(&roots.logs);
         loop {
+            // Logs that are to come are looked for where they would be; watched first, so that none is missed.
+            let mut look = vec![roots.logs.clone()];
+            while let Some(directory) = look.pop() {
+                let _ = watcher.add_log(&directory);
+                let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
+                look.extend(
+                    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()),
+                );
+            }
+            let (found, _) = select(&self.args.names, roots);
+            for (name, directory) in found {
+                if self.logs.iter().all(|log| log.directory != directory) {
+                    self.alone = false;
+                    self.add(&name, directory, Some(watcher));
+                }
+            }
             let mut lines = Vec::new();
             for (index, log) in self.logs.iter_mut().enumerate() {
                 loop {
@@ -238,13 +252,6 @@ impl Shown<'_> {
             out.flush()?;
             drop(out);
             watcher.wait_any()?;
-            let (found, _) = select(&self.args.names, roots);
-            for (name, directory) in found {
-                if self.logs.iter().all(|log| log.directory != directory) {
-                    self.alone = false;
-                    self.add(&name, directory, Some(watcher));
-                }
-            }
         }
     }
 }

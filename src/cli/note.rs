@@ -194,6 +194,7 @@ mod tests {
             core: false,
             oom: false,
             uptime: 0.5,
+            last_lines: Vec::new(),
         }
     }
 

@@ -13,7 +13,8 @@ use super::note::{self, Now};
 use super::out;
 use super::roots::Roots;
 use super::table;
-use crate::pure::name::ModuleName;
+use crate::pure::log::{Death, deaths};
+use crate::pure::name::{ModuleName, printable};
 use crate::pure::state::{State, StateName, seconds};
 use crate::pure::time::Wall;
 use crate::unix::adopt;
@@ -38,7 +39,12 @@ pub fn run(typed: &[OsString], json: bool, roots: &Roots) -> u8 {
     let mut shown = Vec::with_capacity(names.len());
     for name in names {
         match read(&tree, &name) {
-            Ok(Some(state)) => shown.push((name, state)),
+            Ok(Some(mut state)) => {
+                if json || typed.len() == 1 {
+                    recall(&tree, &name, &mut state);
+                }
+                shown.push((name, state));
+            }
             // It was retired while we looked.
             Ok(None) if typed.is_empty() => {}
             Ok(None) => {
@@ -61,7 +67,11 @@ pub fn run(typed: &[OsString], json: bool, roots: &Roots) -> u8 {
         if shown.is_empty() && code == out::DONE {
             out::complain("svtree", format!("status: no modules in {}", roots.status.display()));
         }
-        as_table(&tree, &shown, clocks.wall)
+        let mut table = as_table(&tree, &shown, clocks.wall);
+        if let ([(_, state)], 1) = (shown.as_slice(), typed.len()) {
+            table.extend_from_slice(&last_words(state));
+        }
+        table
     };
     out::print("svtree", &data).max(code)
 }
@@ -73,6 +83,28 @@ fn read(tree: &Tree<'_>, name: &ModuleName) -> Result<Option<State>, String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(out::cause(&error)),
     }
+}
+
+/// Adds to each exit what was said before it, where that is kept.
+fn recall(tree: &Tree<'_>, name: &ModuleName, state: &mut State) {
+    let Ok(bytes) = client::read(&tree.home(name).join(file::LAST_LINES)) else { return };
+    for Death { pid, at, last_lines } in deaths(&bytes) {
+        if let Some(exit) = state.exits.iter_mut().find(|exit| (exit.pid, &exit.at) == (pid, &at)) {
+            exit.last_lines = last_lines;
+        }
+    }
+}
+
+/// What a module said before its last exit, for people.
+fn last_words(state: &State) -> Vec<u8> {
+    let Some(exit) = state.exits.first().filter(|exit| !exit.last_lines.is_empty()) else { return Vec::new() };
+    let mut text = format!("\nThe last lines of pid {}, until {}:\n", exit.pid, exit.at);
+    for line in &exit.last_lines {
+        text += "  ";
+        text += &printable(line.as_bytes());
+        text.push('\n');
+    }
+    text.into_bytes()
 }
 
 /// The clocks, read once for all modules.

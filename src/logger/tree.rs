@@ -20,7 +20,7 @@ use crate::pure::log::{Route, To};
 use crate::pure::name::{ModuleName, unescaped};
 use crate::unix::inbox::{self, Mailbox};
 use crate::unix::listener::{Heard, Listener};
-use crate::unix::log::{Nudges, Spools, output, routed};
+use crate::unix::log::{Nudge, Nudges, Spools, output, routed};
 use crate::unix::raw;
 use crate::unix::report::{line, plain};
 
@@ -76,8 +76,22 @@ impl Logger {
                     Heard::Rotate => self.workers.values().for_each(|worker| worker.send(Mail::Rotate)),
                 }
             }
-            for name in self.nudges.take() {
-                self.look_at(name);
+            let mut last = None;
+            for nudge in self.nudges.take() {
+                match nudge {
+                    // Told twice in a row, it is looked at once.
+                    Nudge::Look(name) if last.as_ref() == Some(&name) => {}
+                    Nudge::Look(name) => {
+                        last = Some(name.clone());
+                        self.look_at(name);
+                    }
+                    Nudge::Died(name, pid, at, late) => {
+                        let worker = self.places.get(&name).and_then(|place| self.workers.get(place));
+                        if let Some(worker) = worker {
+                            worker.send(Mail::Died(name, pid, at, late));
+                        }
+                    }
+                }
             }
         }
     }
@@ -113,7 +127,7 @@ impl Logger {
             return Ok(worker.clone());
         }
         let (mailbox, inbox) = inbox::pair()?;
-        let worker = Worker::new(Arc::clone(&self.spools))?;
+        let worker = Worker::new(self.status.clone(), Arc::clone(&self.spools))?;
         let name = match place {
             Place::Shown => "shown",
             Place::Device(_) | Place::Own(_) => "disk",

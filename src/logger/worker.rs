@@ -15,13 +15,14 @@ use crossbeam_channel::Sender;
 
 use super::echo::Echo;
 use super::feed::{Feed, Place, Turn, Work};
-use crate::pure::log::{Route, To};
+use crate::pure::exit::Pid;
+use crate::pure::log::{Death, LINES, Route, To, kept};
 use crate::pure::name::{ModuleName, unescaped};
-use crate::pure::time::Moment;
+use crate::pure::time::{Moment, Wall};
 use crate::unix::clock;
 use crate::unix::epoll::Epoll;
 use crate::unix::inbox::Inbox;
-use crate::unix::log::{Spools, identity};
+use crate::unix::log::{Spools, identity, last_lines, remember};
 use crate::unix::pipe;
 use crate::unix::report::{Repeated, plain};
 
@@ -32,6 +33,8 @@ pub enum Mail {
     Open(ModuleName, Route, OwnedFd),
     /// The output of the module goes elsewhere.
     Close(ModuleName),
+    /// The program of the module has ended: this pid, at this time; and whether something was not read by then.
+    Died(ModuleName, Pid, Wall, bool),
     /// Begin other files.
     Rotate,
     /// Take what is there, answer, and end.
@@ -55,6 +58,13 @@ const CLOSING: usize = 16;
 
 /// So much in one turn is no trickle.
 const PLENTY: usize = 64 * 1024;
+
+/// Lines have their stamp when they are read. What was read before a death has none that is later than this after it (times of
+/// deaths are in whole milliseconds);
+const IN_TIME: Duration = Duration::from_millis(1);
+
+/// and the rest is read within this time, mostly.
+const LATE: Duration = Duration::from_millis(20);
 
 /// A pipe that was found full gets this size.
 const LARGE: usize = 256 * 1024;
@@ -82,6 +92,8 @@ struct Stream {
 
 /// The streams of one thread.
 pub struct Worker {
+    /// The status root.
+    status: PathBuf,
     epoll: Epoll,
     spools: Arc<Spools>,
     streams: BTreeMap<u64, Stream>,
@@ -94,9 +106,9 @@ impl Worker {
     ///
     /// # Errors
     /// There are no descriptors.
-    pub fn new(spools: Arc<Spools>) -> io::Result<Worker> {
+    pub fn new(status: PathBuf, spools: Arc<Spools>) -> io::Result<Worker> {
         let epoll = Epoll::new()?;
-        Ok(Worker { epoll, spools, streams: BTreeMap::new(), count: 0, work: Work::default() })
+        Ok(Worker { status, epoll, spools, streams: BTreeMap::new(), count: 0, work: Work::default() })
     }
 
     /// Serves until it is told to finish.
@@ -115,6 +127,7 @@ impl Worker {
                     match mail {
                         Mail::Open(name, route, pipe) => self.open(name, route, pipe),
                         Mail::Close(name) => self.close(&name),
+                        Mail::Died(name, pid, at, late) => self.died(&name, pid, at, late),
                         Mail::Rotate => self.rotate(),
                         Mail::Finish(done) => {
                             self.finish();
@@ -271,6 +284,20 @@ impl Worker {
         if let Some((route, pipe)) = next {
             self.open(name, route, pipe);
         }
+    }
+
+    /// Keeps what a program said last, before the next one says more.
+    fn died(&mut self, name: &ModuleName, pid: Pid, at: Wall, late: bool) {
+        let Some(key) = self.find(name) else { return };
+        // What it said is in the pipe by now, and mostly in the log.
+        let _ = (0..CLOSING).find(|_| self.turn(key) == 0);
+        let Some(Stream { sink: Sink::File(feed), route, .. }) = self.streams.get(&key) else { return };
+        let until = at.plus(if late { LATE } else { IN_TIME });
+        let lines = last_lines(feed.path(), route.keeping.timestamps, LINES, until);
+        let last_lines = lines.iter().map(|line| kept(line)).collect();
+        let death = Death { pid: pid.get(), at: at.rfc3339(), last_lines };
+        // Its status directory may be gone; and where there is no room, others say so.
+        let _ = remember(&self.status, name, death);
     }
 
     fn rotate(&mut self) {

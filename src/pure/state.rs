@@ -74,6 +74,9 @@ pub struct ExitEntry {
     pub oom: bool,
     /// Seconds it had run, with three decimals.
     pub uptime: f64,
+    /// What it said last; not in the file, only where somebody asks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub last_lines: Vec<String>,
 }
 
 impl ExitEntry {
@@ -93,6 +96,7 @@ impl ExitEntry {
             core,
             oom: exit.oom,
             uptime: seconds(exit.uptime),
+            last_lines: Vec::new(),
         }
     }
 

@@ -34,6 +34,14 @@ pub struct Wall {
 }
 
 impl Wall {
+    /// This time moved later.
+    #[must_use]
+    pub fn plus(self, duration: Duration) -> Wall {
+        let nanos = u64::from(self.nanos) + u64::from(duration.subsec_nanos());
+        let whole = i64::try_from(duration.as_secs() + nanos / 1_000_000_000).unwrap_or(i64::MAX);
+        Wall { seconds: self.seconds.saturating_add(whole), nanos: u32::try_from(nanos % 1_000_000_000).unwrap_or(0) }
+    }
+
     /// As RFC 3339 in UTC with milliseconds, `2026-11-22T10:00:00.000Z`.
     #[must_use]
     pub fn rfc3339(self) -> String {

@@ -301,6 +301,9 @@ impl Supervise {
             let level = if oom { Level::Warning } else { Level::Notice };
             self.lines.push((level, format!("pid {pid} {}", how.told(oom))));
         }
+        if !finishing {
+            self.mourn();
+        }
         self.feed(Event::Exited(Ended { pid, how, oom, left, finish }));
         self.drop_candidate();
         if self.child.is_none() || matches!(self.machine.phase(), Phase::Finishing { .. }) {

@@ -9,10 +9,11 @@ use std::path::PathBuf;
 use super::Supervise;
 use crate::pure::log::{Log, To};
 use crate::pure::name::escaped;
+use crate::pure::state::ExitEntry;
 use crate::unix::home::{Level, NotOpened, file};
-use crate::unix::log::nudge;
+use crate::unix::log::{Nudge, nudge};
 use crate::unix::raw::Output;
-use crate::unix::report;
+use crate::unix::{clock, report};
 
 /// What holds for every module that does not say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub(super) struct Told {
     log: Option<Log>,
     /// It is still to be told to look.
     later: bool,
+    /// It is to be told that the program has ended; whether something was left to read then.
+    death: Option<bool>,
 }
 
 impl Supervise {
@@ -55,7 +58,7 @@ impl Supervise {
         if self.home.has(file::SAID) {
             self.home.open_said(self.task.place.root(), self.task.name.clone())?;
             // By the route that it was given then.
-            self.told.later = nudge(self.task.place.root(), &self.task.name).is_err();
+            self.told.later = nudge(self.task.place.root(), &Nudge::Look(self.task.name.clone())).is_err();
         }
         Ok(())
     }
@@ -95,7 +98,21 @@ impl Supervise {
     /// The FIFO may be another one, or the logger is to be told again.
     pub(super) fn nudge_logger(&mut self) {
         if self.routed().is_some() {
-            self.told.later = nudge(self.task.place.root(), &self.task.name).is_err();
+            self.told.later = nudge(self.task.place.root(), &Nudge::Look(self.task.name.clone())).is_err();
+        }
+    }
+
+    /// The program has ended: what it said last is to be kept.
+    pub(super) fn mourn(&mut self) {
+        self.told.death = self.home.said().map(|said| !said.is_empty());
+    }
+
+    #[inline(never)]
+    fn tell_death(&self, late: bool) {
+        let exits = self.machine.state(clock::stamp()).exits;
+        if let Some(exit) = exits.first().and_then(ExitEntry::exit) {
+            // One that is not told of is not kept.
+            let _ = nudge(self.task.place.root(), &Nudge::Died(self.task.name.clone(), exit.pid, exit.at, late));
         }
     }
 
@@ -103,6 +120,9 @@ impl Supervise {
     pub(super) fn nudge_again(&mut self) {
         if self.told.later {
             self.nudge_logger();
+        }
+        if let Some(late) = self.told.death.take() {
+            self.tell_death(late);
         }
     }
 }

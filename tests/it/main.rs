@@ -58,6 +58,7 @@ mod init;
 mod keeper;
 mod letters;
 mod limits;
+mod log_read;
 mod log_run;
 mod log_run_clients;
 mod log_run_family;

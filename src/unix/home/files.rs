@@ -258,7 +258,7 @@ fn with_suffix(name: &Path, suffix: &str) -> PathBuf {
 }
 
 /// Replaces a file in one rename, so that no reader ever sees half of it.
-pub(super) fn replace(at: BorrowedFd<'_>, name: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(in crate::unix) fn replace(at: BorrowedFd<'_>, name: &Path, bytes: &[u8]) -> io::Result<()> {
     let mode = Mode::from_raw_mode(0o644);
     let new = with_suffix(name, NEW);
     // Made anew: what stands there may be a link, or a FIFO that somebody reads.

@@ -60,6 +60,8 @@ pub mod file {
     pub const NOTIFY: &str = ".notify";
     /// Where what the program says goes, for the tree's logger.
     pub const ROUTE: &str = ".route";
+    /// What the program said last before each of its deaths.
+    pub const LAST_LINES: &str = ".last-lines";
     /// In the home of that logger: the FIFO in which it is told of modules.
     pub const NUDGE: &str = "nudge";
     /// In the status root: what that logger has taken and may not have written yet.
@@ -107,12 +109,13 @@ impl std::fmt::Display for NotOpened {
 }
 
 /// Every file of a status directory.
-const OWN: [&str; 15] = [
+const OWN: [&str; 16] = [
     file::STATE,
     file::STATUS,
     file::SPAWNED,
     file::ROUTE,
     file::SAID,
+    file::LAST_LINES,
     file::NUDGE,
     file::READY,
     file::NOTIFY,

@@ -3,13 +3,15 @@
 //! Must never decide when a file ends or what is dropped.
 
 mod directory;
+mod last;
 mod nudge;
 mod reader;
 mod spool;
 mod spools;
 
 pub use directory::{Directory, NotOpened};
-pub use nudge::{Nudges, nudge, output, routed};
+pub use last::last_lines;
+pub use nudge::{Nudge, Nudges, nudge, output, remember, routed};
 pub use reader::Reader;
 pub use spool::{Spool, identity, waiting};
 pub use spools::Spools;

@@ -10,8 +10,10 @@ use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
 
-use crate::pure::log::Route;
+use crate::pure::exit::Pid;
+use crate::pure::log::{Death, Route, with_death};
 use crate::pure::name::ModuleName;
+use crate::pure::time::Wall;
 use crate::unix::client;
 use crate::unix::home::{file, files};
 use crate::unix::pipe::enlarge;
@@ -44,35 +46,75 @@ impl Nudges {
         self.fifo.as_fd()
     }
 
-    /// The names that have come.
+    /// What has come.
     #[must_use]
-    pub fn take(&mut self) -> Vec<ModuleName> {
+    pub fn take(&mut self) -> Vec<Nudge> {
         let mut bytes = [0; 4096];
         while let Ok(count @ 1..) = rustix::io::read(&self.fifo, &mut bytes) {
             self.part.extend_from_slice(&bytes[..count]);
         }
         let end = self.part.iter().rposition(|byte| *byte == 0).map_or(0, |end| end + 1);
         let whole: Vec<u8> = self.part.drain(..end).collect();
-        let mut names: Vec<ModuleName> =
-            whole.split(|byte| *byte == 0).filter_map(|name| ModuleName::new(name).ok()).collect();
-        names.sort_unstable();
-        names.dedup();
-        names
+        whole.split(|byte| *byte == 0).filter_map(Nudge::decode).collect()
     }
 }
 
-/// Tells the logger to look at a module. Where none runs, the next one looks at all of them.
+/// What the logger is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Nudge {
+    /// Look at this module.
+    Look(ModuleName),
+    /// Its program has ended: this pid, at this time; and whether something that it had said was not read by then.
+    Died(ModuleName, Pid, Wall, bool),
+}
+
+impl Nudge {
+    /// No name begins with a slash.
+    fn encode(&self) -> Vec<u8> {
+        match self {
+            Nudge::Look(name) => [name.as_bytes(), b"\0"].concat(),
+            Nudge::Died(name, pid, at, late) => {
+                let before = format!("/{pid}/{}/{}/{late}/", at.seconds, at.nanos);
+                [before.as_bytes(), name.as_bytes(), b"\0"].concat()
+            }
+        }
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Nudge> {
+        let Some(death) = bytes.strip_prefix(b"/") else { return Some(Nudge::Look(ModuleName::new(bytes).ok()?)) };
+        let mut parts = death.splitn(5, |byte| *byte == b'/');
+        let mut number = || str::from_utf8(parts.next()?).ok();
+        let pid = Pid::new(number()?.parse().ok()?)?;
+        let at = Wall { seconds: number()?.parse().ok()?, nanos: number()?.parse().ok()? };
+        let late = number()?.parse().ok()?;
+        Some(Nudge::Died(ModuleName::new(parts.next()?).ok()?, pid, at, late))
+    }
+}
+
+/// Keeps what a program said before its death in the status directory of its module, if that is still there.
+///
+/// # Errors
+/// It is as it was.
+pub fn remember(root: &Path, name: &ModuleName, death: Death) -> io::Result<()> {
+    let home = root.join(name.as_os_str());
+    let before = client::read(&home.join(file::LAST_LINES)).unwrap_or_default();
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let home = openat(rustix::fs::CWD, home, flags, Mode::empty())?;
+    files::replace(home.as_fd(), Path::new(file::LAST_LINES), &with_death(&before, death))
+}
+
+/// Tells the logger. Where none runs, the next one looks at all modules; what was said before a death is not kept then.
 ///
 /// # Errors
 /// `WouldBlock` if it has not read for long; it is to be told again.
-pub fn nudge(root: &Path, name: &ModuleName) -> io::Result<()> {
+pub fn nudge(root: &Path, nudge: &Nudge) -> io::Result<()> {
     let path = root.join(ModuleName::own_logger().as_os_str()).join(file::NUDGE);
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let Ok(fifo) = openat(rustix::fs::CWD, path, flags, Mode::empty()) else { return Ok(()) };
     if FileType::from_raw_mode(fstat(&fifo)?.st_mode) != FileType::Fifo {
         return Ok(());
     }
-    rustix::io::write(&fifo, &[name.as_bytes(), b"\0"].concat())?;
+    rustix::io::write(&fifo, &nudge.encode())?;
     Ok(())
 }
 
@@ -108,4 +150,25 @@ pub fn output(root: &Path, name: &ModuleName) -> Option<(Route, OwnedFd)> {
     let output = openat(rustix::fs::CWD, home.join(file::SAID), flags, Mode::empty()).ok()?;
     let is_fifo = fstat(&output).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
     is_fifo.then_some((route, output))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_comes_back_whatever_the_name() {
+        for name in [&b"web"[..], b"group/web", b"odd\n \xff"] {
+            let name = ModuleName::new(name).expect("a name");
+            let pid = Pid::new(7).expect("a pid");
+            let died = Nudge::Died(name.clone(), pid, Wall { seconds: -1, nanos: 999_999_999 }, true);
+            for nudge in [Nudge::Look(name), died] {
+                let bytes = nudge.encode();
+                assert_eq!(Nudge::decode(bytes.strip_suffix(b"\0").expect("its end")), Some(nudge));
+            }
+        }
+        for none in [&b""[..], b"/", b"/x/1/2/true/web", b"/7/1/2/false/.web", b"/7/1/2/web", b"../x"] {
+            assert_eq!(Nudge::decode(none), None);
+        }
+    }
 }

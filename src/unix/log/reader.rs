@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::io::{BufRead, BufReader};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ pub struct Reader {
     last: Option<PathBuf>,
     /// The one that is read.
     file: Option<BufReader<File>>,
-    /// The one that was the current one when that was looked at.
+    /// The one that was the current one when that was looked at, read behind all of those.
     current: Option<File>,
     /// A line of which the end has not come.
     part: Vec<u8>,
@@ -33,14 +33,12 @@ impl Reader {
     /// The log in a directory, from its beginning.
     #[must_use]
     pub fn open(directory: &Path) -> Reader {
-        // First, so that one that ends meanwhile is found under its new name.
-        let current = File::open(directory.join(CURRENT)).ok();
         let mut reader = Reader {
             directory: directory.to_owned(),
             ended: VecDeque::new(),
             last: None,
             file: None,
-            current,
+            current: None,
             part: Vec::new(),
         };
         reader.look();
@@ -103,37 +101,28 @@ impl Reader {
     pub fn look(&mut self) {
         let id = |file: &File| file.metadata().ok().map(|file| (file.dev(), file.ino()));
         let path_id = |path: &Path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
-        let reading = self.file.as_ref().and_then(|file| id(file.get_ref())).or(self.current.as_ref().and_then(id));
-        let now = path_id(&self.directory.join(CURRENT));
-        if self.last.is_some() && now == reading && now.is_some() {
+        let reading = self.file.as_ref().and_then(|file| id(file.get_ref()));
+        // First, so that one that ends meanwhile is found under its new name.
+        let current = File::open(self.directory.join(CURRENT)).ok();
+        let now = current.as_ref().and_then(id);
+        if now.is_some() && now == reading {
             return;
         }
-        let mut newer: Vec<PathBuf> = rotated(&self.directory)
-            .into_iter()
-            .filter(|path| self.last.as_ref().is_none_or(|last| path > last))
-            .collect();
-        self.last = newer.last().cloned().or(self.last.take()).or(Some(PathBuf::new()));
+        let mut newer = rotated(&self.directory);
+        newer.retain(|path| self.last.as_ref().is_none_or(|last| path > last));
+        // It is read as the current one, and what is newer is found by the next look.
+        if let Some(at) = newer.iter().position(|path| now.is_some() && path_id(path) == now) {
+            newer.truncate(at);
+        }
+        if let Some(last) = newer.last() {
+            self.last = Some(last.clone());
+        }
         // The one that is read has a name of its own by now.
-        if let Some(at) = newer.iter().position(|path| path_id(path) == reading && reading.is_some()) {
-            if self.file.is_some() {
-                newer.drain(..=at);
-            } else {
-                self.current = None;
-            }
+        if let Some(at) = newer.iter().position(|path| reading.is_some() && path_id(path) == reading) {
+            newer.drain(..=at);
         }
         self.ended.extend(newer);
-        if now != reading || reading.is_none() {
-            self.current = File::open(self.directory.join(CURRENT)).ok();
-        }
-    }
-
-    /// What is read next comes behind all that is there.
-    pub fn skip_all(&mut self) {
-        self.ended.clear();
-        if let Some(mut current) = self.current.take() {
-            let _ = current.seek(SeekFrom::End(0));
-            self.file = Some(BufReader::new(current));
-        }
+        self.current = current;
     }
 }
 
@@ -142,7 +131,7 @@ fn count(path: &Path) -> usize {
 }
 
 /// The files of a log that have ended, the oldest first.
-fn rotated(directory: &Path) -> Vec<PathBuf> {
+pub(super) fn rotated(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let mut found: Vec<PathBuf> = entries
         .map(|entry| entry.path())
