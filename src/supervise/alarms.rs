@@ -35,6 +35,9 @@ const SOON: Duration = Duration::from_millis(100);
 /// How a program of a predecessor ended is waited for as long as this.
 const UNTIL_KNOWN: Duration = Duration::from_secs(1);
 
+/// and what it said last is looked for so often.
+const AGAIN: Duration = Duration::from_millis(10);
+
 /// What takes a mail, with the place where it is on machines that do not have it in PATH,
 const SENDMAIL: [&str; 2] = ["sendmail", "-t"];
 const SENDMAIL_ELSEWHERE: &str = "/usr/sbin/sendmail";
@@ -280,7 +283,12 @@ impl Supervise {
         let alarms = self.alarms.as_deref()?;
         let asked = alarms.loaded.policy.alarms.as_deref();
         let recovery = asked.and_then(|asked| alarms.told.deadline(self.up(), asked.terms(false)));
-        alarms.tellers.iter().filter_map(|teller| teller.helper.deadline()).chain(recovery).min()
+        let awaited = alarms
+            .happened
+            .front()
+            .is_some_and(|(at, happened)| happened.exit.as_ref().is_some_and(|exit| self.awaits_last_words(*at, exit)));
+        let again = awaited.then(|| clock::moment().plus(AGAIN));
+        alarms.tellers.iter().filter_map(|teller| teller.helper.deadline()).chain(recovery).chain(again).min()
     }
 
     /// Looks at what tells something, and whether the module has recovered.
@@ -336,10 +344,12 @@ impl Supervise {
         self.has_to_tell() && self.alarms.iter().any(|alarms| alarms.happened.front().is_none_or(late))
     }
 
-    /// How the program ended will be known soon.
+    /// How the program ended, or what it said last, will be known soon.
     fn is_held(&self, at: Moment, happened: &Happened) -> bool {
-        let is_unknown = happened.exit.is_some_and(|exit| exit.how == How::Unknown);
-        is_unknown && self.unknown.is_some() && clock::moment().since(at) < UNTIL_KNOWN
+        let Some(exit) = &happened.exit else { return false };
+        let is_unknown = exit.how == How::Unknown;
+        (is_unknown && self.unknown.is_some() && clock::moment().since(at) < UNTIL_KNOWN)
+            || self.awaits_last_words(at, exit)
     }
 
     /// Starts one program of those that tell something: each start takes its time, and the module may need the thread.
@@ -391,8 +401,8 @@ impl Supervise {
         };
         let (state, host) = (self.machine.state(clock::stamp()), rustix::system::uname());
         let host = host.nodename().to_bytes();
-        // What the program wrote is with its logger, on a disk that this thread does not wait for.
-        let last_lines = Vec::new();
+        // The log itself may be on a disk that this thread must not wait for.
+        let last_lines = happened.exit.as_ref().and_then(|exit| self.last_words(exit)).unwrap_or_default();
         let notice = Arc::new(Notice::new(&happened, &self.task.name, host, &state, last_lines));
         let Some(alarms) = self.alarms.as_deref_mut() else { return };
         let Some(asked) = alarms.loaded.policy.alarms.as_deref() else { return };

@@ -5,15 +5,21 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::Supervise;
-use crate::pure::log::{Log, To};
+use crate::pure::exit::Exit;
+use crate::pure::log::{Log, To, deaths};
 use crate::pure::name::escaped;
 use crate::pure::state::ExitEntry;
+use crate::pure::time::Moment;
 use crate::unix::home::{Level, NotOpened, file};
 use crate::unix::log::{Nudge, nudge};
 use crate::unix::raw::Output;
 use crate::unix::{clock, report};
+
+/// What was said last is waited for as long as this, where somebody is to be told of it.
+const UNTIL_KEPT: Duration = Duration::from_millis(500);
 
 /// What holds for every module that does not say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +111,21 @@ impl Supervise {
     /// The program has ended: what it said last is to be kept.
     pub(super) fn mourn(&mut self) {
         self.told.death = self.home.said().map(|said| !said.is_empty());
+    }
+
+    /// What was said before an exit, once it is there.
+    pub(super) fn last_words(&self, exit: &Exit) -> Option<Vec<String>> {
+        let (pid, at) = (exit.pid.get(), exit.at.rfc3339());
+        let deaths = deaths(&self.home.last_lines()?);
+        deaths.into_iter().find(|death| (death.pid, &death.at) == (pid, &at)).map(|death| death.last_lines)
+    }
+
+    /// Whether what was said before this exit will be there soon.
+    pub(super) fn awaits_last_words(&self, since: Moment, exit: &Exit) -> bool {
+        self.routed() == Some(To::File)
+            && self.home.said().is_some()
+            && clock::moment().since(since) < UNTIL_KEPT
+            && self.last_words(exit).is_none()
     }
 
     #[inline(never)]

@@ -137,6 +137,17 @@ fn the_program_gets_variables_and_one_json_object() {
 }
 
 #[test]
+fn the_last_lines_before_an_exit_are_told_with_it() {
+    let tree = Tree::new().options(["--log", "file"]);
+    tree.start();
+    let run =
+        "#!/bin/sh\n[ -e again ] && exec sleep 1000\n: > again\necho starting\necho \"cannot go on\" >&2\nexit 3\n";
+    tree.service("web").run(run).script("page", PAGE).toml(&page("")).moved_in();
+    let told = wait_told(&tree, 1).remove(0);
+    assert_eq!(told.json["last_lines"], serde_json::json!(["starting", "cannot go on"]));
+}
+
+#[test]
 fn a_signal_is_told_by_number_and_by_name() {
     let tree = Tree::running();
     tree.service("web").run(NOTING).script("page", PAGE).toml(&page("")).moved_in();

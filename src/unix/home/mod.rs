@@ -323,6 +323,12 @@ impl Home {
         }
     }
 
+    /// What the tree's logger has kept of what the program said before its deaths, if it has.
+    #[must_use]
+    pub fn last_lines(&self) -> Option<Vec<u8>> {
+        self.read(file::LAST_LINES)
+    }
+
     /// Says where what the program says goes.
     ///
     /// # Errors
