@@ -13,6 +13,9 @@ use crate::pure::time::Moment;
 use crate::unix::raw::{self, Started};
 use crate::unix::{clock, pidfd, remains};
 
+/// What was killed ends at once, unless the kernel keeps it.
+const AFTER_KILL: Duration = Duration::from_secs(10);
+
 /// One that runs, or has ended and was not collected.
 #[derive(Debug)]
 pub(super) struct Helper {
@@ -101,13 +104,22 @@ impl Helper {
         }
     }
 
-    /// Waits until it has ended, and ends it when its time is up; blocks. For one that somebody else collects.
+    /// Waits until it has ended, ends it when its time is up, and collects it; blocks. For one whose thread ends: if it ended
+    /// before that thread has, nobody else would hear of it.
     pub(super) fn outlast(mut self) {
-        let Some(pidfd) = self.child.pidfd.as_ref() else { return };
         let left = self.kill_at.map_or(Duration::ZERO, |at| at.since(clock::moment()));
-        if !pidfd::ends_within(pidfd.as_fd(), left) {
+        if !self.ends_within(left) {
             self.kill();
+            // One that even KILL does not end is left to whoever collects strangers.
+            let _ = self.ends_within(AFTER_KILL);
         }
+        if let Some(pidfd) = &self.child.pidfd {
+            pidfd::collect(pidfd.as_fd());
+        }
+    }
+
+    fn ends_within(&self, limit: Duration) -> bool {
+        self.child.pidfd.as_ref().is_none_or(|pidfd| pidfd::ends_within(pidfd.as_fd(), limit))
     }
 
     pub(super) fn handed(&self) -> HandedHelper {

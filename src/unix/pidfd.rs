@@ -82,6 +82,11 @@ pub fn reap(pid: Pid) {
     release(pid);
 }
 
+/// Collects the child of a pidfd, if it has ended and nobody else has collected it; whichever thread is its parent.
+pub fn collect(pidfd: BorrowedFd<'_>) {
+    let _ = waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+}
+
 /// Programs that the kernel gave to the main thread, which must leave them to the threads that supervise them: those whose
 /// thread has gone, and those that put themselves in the background.
 static CLAIMED: Mutex<BTreeSet<Pid>> = Mutex::new(BTreeSet::new());
