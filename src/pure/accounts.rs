@@ -119,11 +119,12 @@ pub struct Files {
 
 impl Database for Files {
     fn user(&self, account: &Account) -> Result<Option<User>, String> {
-        let is_meant = |user: &User| match account {
-            Account::Name(name) => user.name == *name,
-            Account::Number(number) => user.uid == *number,
+        // Of most lines nothing is kept.
+        let may_be_meant = |line: &&str| match account {
+            Account::Name(name) => line.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with(':')),
+            Account::Number(number) => line.split(':').nth(2).is_some_and(|uid| uid.parse() == Ok(*number)),
         };
-        Ok(lines(&self.passwd).filter_map(user_of).find(is_meant))
+        Ok(lines(&self.passwd).filter(may_be_meant).find_map(user_of))
     }
 
     fn group(&self, name: &str) -> Result<Option<u32>, String> {

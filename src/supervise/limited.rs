@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use super::{Supervise, Task};
+use crate::pure::config::Limits;
 use crate::pure::exit::{How, Signal};
 use crate::unix::cgroup::Cgroup;
 use crate::unix::controllers::{self, Limited};
@@ -16,6 +17,15 @@ pub(super) struct Memory {
     group: PathBuf,
     /// So many had been killed in it before the program.
     killed: u64,
+}
+
+/// What was limited for the last program.
+#[derive(Debug)]
+pub(super) struct InForce {
+    asked: Limits,
+    /// The group of version 2.
+    group: Option<String>,
+    limited: Limited,
 }
 
 impl Memory {
@@ -34,10 +44,28 @@ impl Supervise {
     /// Limits what the next program and all of its processes may take together.
     pub(super) fn limit(&mut self) -> Result<Limited, String> {
         let asked = &self.task.loaded.policy.limits;
-        let groups = self.task.cgroups.as_deref();
-        let limited = self.task.controllers.limit(groups, self.cgroup.as_ref(), self.directory(), asked)?;
+        let group = self.cgroup.as_ref().map(Cgroup::path);
+        // What was set for the last program holds for the next one.
+        let known = self.limits.as_ref().filter(|known| known.asked == *asked && known.group.as_deref() == group);
+        let limited = match known {
+            Some(known) => known.limited.clone(),
+            None => {
+                let groups = self.task.cgroups.as_deref();
+                self.task.controllers.limit(groups, self.cgroup.as_ref(), self.directory(), asked)?
+            }
+        };
+        if known.is_none() && asked.of_group() {
+            let (asked, group) = (asked.clone(), group.map(str::to_owned));
+            self.limits = Some(Box::new(InForce { asked, group, limited: limited.clone() }));
+        }
         self.memory = limited.memory.clone().map(Memory::of);
         Ok(limited)
+    }
+
+    /// Its group is another one, or a start has failed, perhaps since somebody took its groups away: all is set again before
+    /// the next start.
+    pub(super) fn limit_anew(&mut self) {
+        self.limits = None;
     }
 
     /// Where a predecessor's program is limited.

@@ -36,7 +36,7 @@ use self::checks::Check;
 use self::child::Child;
 pub use self::handover::{Beginning, HandOver, Handed};
 use self::left::{Candidate, Sweep};
-use self::limited::Memory;
+use self::limited::{InForce, Memory};
 use self::logger::Draining;
 use self::notified::Notify;
 use self::program::{Origin, Unknown};
@@ -151,6 +151,8 @@ struct Supervise {
     names: Names,
     /// Where its memory is limited.
     memory: Option<Memory>,
+    /// What was limited for the last program.
+    limits: Option<Box<InForce>>,
     /// The prints that the parent was told of.
     stale: Option<Prints>,
     /// Letters that were read and not obeyed yet.
@@ -214,6 +216,7 @@ impl Supervise {
             not_started: None,
             names: Names::default(),
             memory: None,
+            limits: None,
             stale: None,
             letters: VecDeque::new(),
             rereading: false,

@@ -112,6 +112,7 @@ impl Supervise {
         let group = groups.module(self.directory()).ok()?;
         let held = group.open().ok()?;
         self.cgroup = Some(group);
+        self.limit_anew();
         Some(held)
     }
 
@@ -174,6 +175,7 @@ impl Supervise {
     }
 
     fn not_started(&mut self, why: String, shortage: bool) -> Event {
+        self.limit_anew();
         if self.not_started.as_ref() != Some(&why) {
             self.lines.push((Level::Warning, why.clone()));
             self.not_started = Some(why.clone());

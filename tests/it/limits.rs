@@ -306,3 +306,24 @@ fn what_cannot_be_limited_does_not_run_and_says_what_is_missing() {
         assert_eq!(tree.svtree(["check", &format!("services/{name}")]).code, Some(0), "it cannot know");
     }
 }
+
+#[test]
+fn groups_that_somebody_removed_are_made_again() {
+    let Some(tree) = tree_with_controllers() else { return };
+    tree.service("web").run(SLEEPER).toml("[limits]\ntasks = 10\n[restart]\ndelay = '100ms'").moved_in();
+    let pid = sleeping(&tree, "web");
+    tree.letter("web", "d");
+    tree.becomes("web", "down");
+    let groups = tree.state("web")["record"]["directory"].clone();
+    let name = format!("{}-{}", groups[0], groups[1]);
+    for dir in crate::harness::walk(Path::new("/sys/fs/cgroup")).iter().filter(|path| path.ends_with(&name)) {
+        std::fs::remove_dir(dir).expect("an empty group");
+    }
+    tree.letter("web", "u");
+    let again = tree.up_again("web", pid);
+    let own = text(Path::new(&format!("/proc/{again}/cgroup")));
+    assert!(
+        own.lines().any(|line| line.contains("pids") && line.ends_with(&name)) || own.lines().count() == 1,
+        "{own}"
+    );
+}
