@@ -157,6 +157,9 @@ fn cgroups(number: &str) -> Option<Arc<Cgroups>> {
     }
 }
 
+/// The last of many starts was so long ago.
+const TRIM_AFTER: Duration = Duration::from_secs(1);
+
 /// A supervise thread.
 struct Thread {
     mailbox: Mailbox<Mail>,
@@ -165,6 +168,8 @@ struct Thread {
     source: Source,
     /// The module whose output it reads, if it is a logger.
     reads: Option<ModuleName>,
+    /// It was one of a few, and may keep more than one of many.
+    is_rich: bool,
     /// The program at the last look at everything, and whether its thread was told to remember what it runs.
     seen: (i32, bool),
 }
@@ -227,6 +232,8 @@ struct Parent {
     code: Option<u8>,
     /// Modules whose home others may have damaged, and when it is looked at.
     suspects: Suspects,
+    /// When the code that only starts took is given back.
+    trim_at: Option<Moment>,
     /// When the status root itself is looked at, if it is to be.
     root_at: Option<Moment>,
     root_trouble: Repeated,
@@ -269,6 +276,7 @@ impl Parent {
             closing: None,
             code: None,
             suspects: Suspects::default(),
+            trim_at: None,
             root_at: None,
             root_trouble: Repeated::default(),
             upgrade,
@@ -305,7 +313,7 @@ impl Parent {
         let look_at = self.closing.is_none().then_some(self.look_at);
         let due = if self.closing.is_none() { self.wanted.again() } else { None };
         let heal_at = if self.closing.is_none() { self.heal_at() } else { None };
-        let deadline = [again, due, look_at, heal_at].into_iter().flatten().min();
+        let deadline = [again, due, look_at, heal_at, self.trim_at].into_iter().flatten().min();
         let left = deadline.map_or(LOOK, |deadline| deadline.since(clock::moment())).min(LOOK);
         let silent = never();
         let nudges = self.watch.as_ref().map_or(&silent, Watch::nudges).clone();
@@ -334,6 +342,14 @@ impl Parent {
                 }
             }
             default(left) => {}
+        }
+        if self.trim_at.is_some_and(|at| at <= clock::moment()) {
+            self.trim_at = None;
+            raw::trim_code();
+            for thread in self.threads.values_mut().filter(|thread| thread.is_rich) {
+                thread.is_rich = false;
+                thread.mailbox.send(Mail::Rest);
+            }
         }
         changed
     }
@@ -386,7 +402,11 @@ impl Parent {
                 self.wanted.look_at(&BTreeSet::from([name.top()]), &[], clock::stamp());
                 self.configure(&name, false);
             }
-            Report::Begun(name) => return self.begun(&name),
+            Report::Begun(name) => {
+                // Where there are few, to have it at hand is worth more.
+                self.trim_at = (!raw::are_few()).then(|| clock::moment().plus(TRIM_AFTER));
+                return self.begun(&name);
+            }
             Report::NeedsNoLogger(name) => self.wanted.needs_no_logger(&name),
             Report::Damaged(name) => self.not_healed(&name),
             Report::Ended(name, how) => self.ended(&name, how),

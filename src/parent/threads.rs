@@ -21,7 +21,7 @@ use crate::supervise::{self, Beginning, Loaded, Mail, Reports, Task, Why};
 use crate::unix::adopt::{self, Found};
 use crate::unix::home::Place;
 use crate::unix::prints::Prints;
-use crate::unix::raw::Output;
+use crate::unix::raw::{self, Output};
 use crate::unix::report::{self, plain};
 use crate::unix::scan;
 use crate::unix::{client, clock, home, inbox};
@@ -127,7 +127,8 @@ impl Parent {
         self.defective.remove(name);
         self.loggers += u64::from(reads.is_some());
         let actual = if reads.is_some() { Actual::Beginning(id) } else { Actual::Running(id) };
-        self.threads.insert(name.clone(), Thread { mailbox, handle, source, reads, seen: (0, false) });
+        let is_rich = raw::are_few();
+        self.threads.insert(name.clone(), Thread { mailbox, handle, source, reads, is_rich, seen: (0, false) });
         self.actual.insert(name.clone(), actual);
         Ok(())
     }

@@ -154,7 +154,7 @@ struct Supervise {
     /// What was limited for the last program.
     limits: Option<Box<InForce>>,
     /// The prints that the parent was told of.
-    stale: Option<Prints>,
+    stale: Option<Box<Prints>>,
     /// Letters that were read and not obeyed yet.
     letters: VecDeque<u8>,
     /// An `r` was passed on: what follows it waits for what the parent reads.
@@ -429,6 +429,8 @@ impl Supervise {
             }
             Mail::HandOver(order) => self.hand_over(&order),
             Mail::Sample => self.sample(),
+            // What follows every turn.
+            Mail::Rest => {}
         }
     }
 

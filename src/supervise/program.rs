@@ -219,8 +219,8 @@ impl Supervise {
         {
             return Some(now.moment.plus(self.task.settle.saturating_sub(age)));
         }
-        if !found.ask_as(&self.task.loaded.prints) && self.stale != Some(found) {
-            self.stale = Some(found);
+        if !found.ask_as(&self.task.loaded.prints) && self.stale.as_deref() != Some(&found) {
+            self.stale = Some(Box::new(found));
             self.report(Report::Stale(self.task.name.clone()));
             return Some(now.moment.plus(Duration::from_secs(1)));
         }

@@ -18,7 +18,7 @@ use crate::unix::{clock, report};
 /// What is known of the names that a module asks for.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    asking: Option<Asking>,
+    asking: Option<Box<Asking>>,
     /// Why the group that may command it is not to be had.
     not_delegated: Option<String>,
 }
@@ -54,7 +54,7 @@ impl Supervise {
             return Found::Answer(Ok(Ids::default()));
         };
         if let Some(asking) = self.names.asking.take_if(|asking| asking.asked == asked) {
-            return self.hear_answer(asking);
+            return self.hear_answer(*asking);
         }
         match asked.answer_from_files() {
             Some(answer) => self.names_known(answer),
@@ -82,7 +82,8 @@ impl Supervise {
             Ok(answer) => self.names_known(answer),
             Err(TryRecvError::Empty) => {
                 let until = clock::moment().plus(asking.pause);
-                self.names.asking = Some(Asking { pause: (asking.pause * 2).min(LONGEST_PAUSE), ..asking });
+                let pause = (asking.pause * 2).min(LONGEST_PAUSE);
+                self.names.asking = Some(Box::new(Asking { pause, ..asking }));
                 Found::Later(until)
             }
             Err(TryRecvError::Disconnected) => Found::Answer(Err("looking names up: a defect of svtree".to_owned())),

@@ -97,6 +97,8 @@ pub enum Mail {
     HandOver(HandOver),
     /// The program has been up for long: what it runs is to be remembered.
     Sample,
+    /// There are many by now: what is kept at hand is to be given back.
+    Rest,
 }
 
 /// What a supervise thread says to the parent.
