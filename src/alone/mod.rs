@@ -25,8 +25,6 @@ use crate::unix::raw;
 use crate::unix::report::plain;
 use crate::unix::{clock, pidfd, ward};
 
-/// After this time a start is over.
-const SETTLED: Duration = Duration::from_secs(1);
 /// A thread that ended by a defect is replaced after this time.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -122,8 +120,6 @@ impl Keeper {
 
     /// Waits for the end, and returns the exit code.
     fn keep(&mut self, held: &[Signal]) -> Result<u8, String> {
-        // Once, when the start is over.
-        let mut trim_at = Some(clock::moment().plus(SETTLED));
         let waited: Vec<Signal> = held.iter().copied().chain([Signal::CHLD]).collect();
         loop {
             while let Ok(report) = self.reports.try_recv() {
@@ -136,16 +132,11 @@ impl Keeper {
             if self.again_at.is_some_and(|at| at <= now) {
                 self.replace()?;
             }
-            let limit = self.again_at.or(trim_at).map(|at| at.since(now));
+            let limit = self.again_at.map(|at| at.since(now));
             match raw::next_signal_of(&waited, limit) {
                 Some(Signal::INT) => self.leave(Signal::INT, Mail::Interrupt),
                 Some(Signal::TERM) => self.leave(Signal::TERM, Mail::Release),
-                Some(_) => {}
-                None if trim_at.is_some_and(|at| at <= clock::moment()) => {
-                    trim_at = None;
-                    raw::trim_code();
-                }
-                None => {}
+                Some(_) | None => {}
             }
         }
     }

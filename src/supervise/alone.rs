@@ -14,13 +14,24 @@ use crate::pure::exit::{Exit, Signal};
 use crate::pure::machine::{Ended, Event, Left};
 use crate::pure::state::{Record, State};
 use crate::pure::status::Want;
+use crate::pure::time::Moment;
 use crate::unix::adopt::Found;
 use crate::unix::clock;
-use crate::unix::home::{self, Level, Place};
+use crate::unix::home::{self, Level, Place, file};
+use crate::unix::prints::Print;
+use crate::unix::raw;
 
 /// A home that nobody watches is looked at so often: a watch of the kernel for each of many processes would leave none for
 /// others of the same user.
 const LOOK: Duration = Duration::from_secs(3);
+
+/// The files that others may have changed, as they were.
+pub(super) type Seen = Box<[Option<Print>; 5]>;
+
+/// When that is looked at first: the start is over by then.
+pub(super) fn first_look() -> Moment {
+    clock::moment().plus(Duration::from_secs(1))
+}
 
 impl Supervise {
     /// Begins as if for the first time, but for what a predecessor left running.
@@ -89,15 +100,34 @@ impl Supervise {
         leaves.then_some(Event::Command(Command::Exit))
     }
 
-    /// Puts the home right every few seconds.
+    /// Every few seconds: puts the home right, if anything of it has changed since.
     pub(super) fn look_when_due(&mut self) {
         let now = clock::moment();
         if self.look_at.is_some_and(|at| at <= now) {
             self.look_at = Some(now.plus(LOOK));
-            self.heal();
-            // Whoever follows one that was taken away finds it again.
-            let _ = home::open_logs(self.home.directory());
+            if self.seen.is_none() || self.seen != Some(self.see()) {
+                self.look();
+            }
         }
+    }
+
+    #[inline(never)]
+    fn look(&mut self) {
+        // Seen before: what changes meanwhile is looked at next time, our own changes once in vain.
+        let seen = self.see();
+        self.heal();
+        // Whoever follows one that was taken away finds it again.
+        let _ = home::open_logs(self.home.directory());
+        self.seen = Some(seen);
+        // Whatever made the change is over; a process that rests is small.
+        raw::trim_code();
+    }
+
+    fn see(&self) -> Seen {
+        let home = self.task.place.path();
+        let at = |name: &str| Print::at(&home.join(name));
+        // The directory itself tells of names that come and go.
+        Box::new([at("."), at(file::STATUS), at(file::STATE), at(file::PID), at(file::STAT)])
     }
 
     /// The word of whoever sits at the terminal: the program gets it, too.

@@ -134,6 +134,8 @@ struct Supervise {
     tally: Tally,
     /// When the home is looked at, if nobody else does.
     look_at: Option<Moment>,
+    /// What was seen then.
+    seen: Option<alone::Seen>,
     /// Those of `control/` that run.
     scripts: Vec<scripts::Script>,
     /// What is awaited of the program that runs, where anything is.
@@ -178,7 +180,7 @@ impl Supervise {
     fn new(task: Box<Task>, home: Home) -> Supervise {
         let policy = &task.loaded.policy;
         let machine = Machine::new(policy.rules(), policy.enabled, clock::stamp());
-        let look_at = task.alone.then(clock::moment);
+        let look_at = task.alone.then(alone::first_look);
         let glance = match policy.program {
             Program::Typed(_) => Glance::blind(),
             Program::Run | Program::Argv(_) => Glance::default(),
@@ -207,6 +209,7 @@ impl Supervise {
             met: Vec::new(),
             tally: Tally::default(),
             look_at,
+            seen: None,
             scripts: Vec::new(),
             care: None,
             checks: Vec::new(),
