@@ -167,9 +167,12 @@ impl Controllers {
         self.trees().for_each(|tree| remove(&tree.join(number(directory))));
     }
 
-    /// Removes all groups of version 1 in which nothing is.
+    /// Removes all groups of version 1 in which nothing is, also those that only a predecessor has made.
     pub fn close(&self) {
-        self.trees().for_each(|tree| remove(tree));
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let (mounts, groups) = (read("/proc/self/mountinfo"), read("/proc/self/cgroup"));
+        let trees = ALL.into_iter().filter_map(|controller| of_version_1(&mounts, &groups, controller.name()));
+        trees.for_each(|own| remove(&own.join(format!("svtree-{}", self.tree))));
     }
 
     fn trees(&self) -> impl Iterator<Item = &PathBuf> {
