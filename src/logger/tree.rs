@@ -20,7 +20,7 @@ use crate::pure::log::{Route, To};
 use crate::pure::name::{ModuleName, unescaped};
 use crate::unix::inbox::{self, Mailbox};
 use crate::unix::listener::{Heard, Listener};
-use crate::unix::log::{Nudge, Nudges, Spools, output, routed};
+use crate::unix::log::{Nudge, Nudges, Spools, output, routed, unremembered};
 use crate::unix::raw;
 use crate::unix::report::{line, plain};
 
@@ -85,10 +85,10 @@ impl Logger {
                         last = Some(name.clone());
                         self.look_at(name);
                     }
-                    Nudge::Died(name, pid, at, late) => {
+                    Nudge::Died(name, pid, at, reach) => {
                         let worker = self.places.get(&name).and_then(|place| self.workers.get(place));
                         if let Some(worker) = worker {
-                            worker.send(Mail::Died(name, pid, at, late));
+                            worker.send(Mail::Died(name, pid, at, reach));
                         }
                     }
                 }
@@ -116,6 +116,9 @@ impl Logger {
         match self.worker(&place) {
             Ok(worker) => {
                 worker.send(Mail::Open(name.clone(), route, pipe));
+                if let Some((pid, at, reach)) = unremembered(&self.status, &name) {
+                    worker.send(Mail::Died(name.clone(), pid, at, reach));
+                }
                 self.places.insert(name, place);
             }
             Err(error) => line(&format!("logging {name}: starting a thread: {}", plain(&error))),

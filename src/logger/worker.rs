@@ -22,7 +22,7 @@ use crate::pure::time::{Moment, Wall};
 use crate::unix::clock;
 use crate::unix::epoll::Epoll;
 use crate::unix::inbox::Inbox;
-use crate::unix::log::{Spools, identity, last_lines, remember};
+use crate::unix::log::{Reach, Spools, identity, last_lines, remember};
 use crate::unix::pipe;
 use crate::unix::report::{Repeated, plain};
 
@@ -33,8 +33,8 @@ pub enum Mail {
     Open(ModuleName, Route, OwnedFd),
     /// The output of the module goes elsewhere.
     Close(ModuleName),
-    /// The program of the module has ended: this pid, at this time; and whether something was not read by then.
-    Died(ModuleName, Pid, Wall, bool),
+    /// The program of the module has ended: this pid, at this time.
+    Died(ModuleName, Pid, Wall, Reach),
     /// Begin other files.
     Rotate,
     /// Take what is there, answer, and end.
@@ -82,7 +82,8 @@ struct Stream {
     sink: Sink,
     /// Which pipe it reads.
     pipe: [u64; 2],
-    /// Another pipe, read once this one has ended.
+    /// Another pipe, read once this one has ended, or is empty when something is in that: who writes to the old one then is
+    /// not the program any more.
     next: Option<(Route, OwnedFd)>,
     /// It is tried again then; nothing is taken before.
     stuck: Option<Moment>,
@@ -127,7 +128,7 @@ impl Worker {
                     match mail {
                         Mail::Open(name, route, pipe) => self.open(name, route, pipe),
                         Mail::Close(name) => self.close(&name),
-                        Mail::Died(name, pid, at, late) => self.died(&name, pid, at, late),
+                        Mail::Died(name, pid, at, reach) => self.died(&name, pid, at, reach),
                         Mail::Rotate => self.rotate(),
                         Mail::Finish(done) => {
                             self.finish();
@@ -138,7 +139,13 @@ impl Worker {
                 }
             }
             self.try_stuck(woken);
-            let taken: usize = ready.into_iter().map(|key| self.turn(key)).sum();
+            let mut taken = 0;
+            for key in ready {
+                taken += self.turn(key & !NEXT);
+                if key & NEXT != 0 {
+                    self.turn_to_next(key & !NEXT);
+                }
+            }
             // A trickle of lines that come one by one is let gather, so that they cost one wake-up.
             if busy && taken > 0 && taken < PLENTY {
                 pipe::pause(GATHER);
@@ -158,10 +165,18 @@ impl Worker {
         {
             if stream.pipe != id {
                 // What is in the pipe that it reads comes before what is in another one.
+                if let Some((_, before)) = stream.next.take() {
+                    self.epoll.remove(before.as_fd());
+                }
+                if stream.stuck.is_none() {
+                    let _ = self.epoll.add(pipe.as_fd(), key | NEXT);
+                }
                 stream.next = Some((route, pipe));
                 return;
             }
-            stream.next = None;
+            if let Some((_, before)) = stream.next.take() {
+                self.epoll.remove(before.as_fd());
+            }
             if stream.route == route {
                 return;
             }
@@ -190,6 +205,18 @@ impl Worker {
         let _ = (0..CLOSING).find(|_| self.turn(key) == 0);
         if let Some(stream) = self.streams.remove(&key) {
             self.epoll.remove(stream.pipe());
+            if let Some((_, next)) = &stream.next {
+                self.epoll.remove(next.as_fd());
+            }
+        }
+    }
+
+    /// Something is in the pipe that a stream reads next.
+    fn turn_to_next(&mut self, key: u64) {
+        if (0..CLOSING).any(|_| self.turn(key) == 0)
+            && self.streams.get(&key).is_some_and(|stream| stream.stuck.is_none() && stream.next.is_some())
+        {
+            self.ended(key);
         }
     }
 
@@ -219,6 +246,9 @@ impl Worker {
         if !matches!(stream.sink, Sink::Waits(_)) {
             stream.stuck = None;
             let _ = self.epoll.add(stream.pipe(), key);
+            if let Some((_, next)) = &stream.next {
+                let _ = self.epoll.add(next.as_fd(), key | NEXT);
+            }
         }
         self.streams.insert(key, stream);
         if self.streams.get(&key).is_some_and(|stream| stream.stuck.is_none()) {
@@ -262,6 +292,9 @@ impl Worker {
             stream.trouble.failed(line);
             stream.stuck = Some(clock::moment().plus(RETRY));
             self.epoll.remove(stream.pipe());
+            if let Some((_, next)) = &stream.next {
+                self.epoll.remove(next.as_fd());
+            }
         }
     }
 
@@ -282,17 +315,22 @@ impl Worker {
         // The lock of its directory is free before it is taken again.
         drop(sink);
         if let Some((route, pipe)) = next {
+            self.epoll.remove(pipe.as_fd());
             self.open(name, route, pipe);
         }
     }
 
     /// Keeps what a program said last, before the next one says more.
-    fn died(&mut self, name: &ModuleName, pid: Pid, at: Wall, late: bool) {
+    fn died(&mut self, name: &ModuleName, pid: Pid, at: Wall, reach: Reach) {
         let Some(key) = self.find(name) else { return };
         // What it said is in the pipe by now, and mostly in the log.
         let _ = (0..CLOSING).find(|_| self.turn(key) == 0);
         let Some(Stream { sink: Sink::File(feed), route, .. }) = self.streams.get(&key) else { return };
-        let until = at.plus(if late { LATE } else { IN_TIME });
+        let until = match reach {
+            Reach::Read => at.plus(IN_TIME),
+            Reach::Unread => at.plus(LATE),
+            Reach::End => Wall { seconds: i64::MAX, nanos: 0 },
+        };
         let lines = last_lines(feed.path(), route.keeping.timestamps, LINES, until);
         let last_lines = lines.iter().map(|line| kept(line)).collect();
         let death = Death { pid: pid.get(), at: at.rfc3339(), last_lines };
@@ -323,6 +361,9 @@ impl Worker {
         }
     }
 }
+
+/// Marks the pipe that a stream reads next.
+const NEXT: u64 = 1 << 63;
 
 /// What the inbox is called among the streams.
 const MAIL: u64 = 0;

@@ -10,11 +10,12 @@ use std::time::Duration;
 use super::Supervise;
 use crate::pure::exit::Exit;
 use crate::pure::log::{Log, To, deaths};
+use crate::pure::machine::Phase;
 use crate::pure::name::escaped;
 use crate::pure::state::ExitEntry;
 use crate::pure::time::Moment;
 use crate::unix::home::{Level, NotOpened, file};
-use crate::unix::log::{Nudge, nudge};
+use crate::unix::log::{Nudge, Reach, nudge};
 use crate::unix::raw::Output;
 use crate::unix::{clock, report};
 
@@ -76,6 +77,10 @@ impl Supervise {
             self.told = Told::default();
             return Ok(());
         }
+        if self.told.log.as_ref().is_some_and(|log| *log != self.task.loaded.policy.log) {
+            // What was said before goes where it was to go.
+            self.home.remove_said();
+        }
         self.home.open_said(self.task.place.root(), self.task.name.clone())?;
         self.home.said_mut().map_or(Ok(()), |said| said.give(user))
     }
@@ -132,8 +137,16 @@ impl Supervise {
     fn tell_death(&self, late: bool) {
         let exits = self.machine.state(clock::stamp()).exits;
         if let Some(exit) = exits.first().and_then(ExitEntry::exit) {
-            // One that is not told of is not kept.
-            let _ = nudge(self.task.place.root(), &Nudge::Died(self.task.name.clone(), exit.pid, exit.at, late));
+            // A logger that is not there looks for it when it starts.
+            let reach = match self.machine.phase() {
+                Phase::Up { .. } | Phase::Stopping { .. } if late => Reach::Unread,
+                Phase::Up { .. } | Phase::Stopping { .. } => Reach::Read,
+                Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Starting | Phase::Sweeping { .. } => {
+                    Reach::End
+                }
+                Phase::Looking { .. } | Phase::StartingFinish | Phase::Finishing { .. } | Phase::Gone => Reach::End,
+            };
+            let _ = nudge(self.task.place.root(), &Nudge::Died(self.task.name.clone(), exit.pid, exit.at, reach));
         }
     }
 

@@ -336,6 +336,22 @@ fn a_module_that_is_replaced_while_its_logger_is_stopped_loses_nothing() {
 }
 
 #[test]
+fn what_an_old_process_holds_open_does_not_hold_up_the_next_program() {
+    let tree = tree();
+    tree.start();
+    let run = "#!/bin/sh\nsetsid sleep 1000 &\necho started\nexec sleep 1000\n";
+    tree.service("web").run(run).moved_in();
+    eventually("its line", || said(&tree, "web") == ["started"]);
+    let pid = tree.up("web");
+    // The next program has another FIFO, and that process the old one.
+    fs::remove_file(tree.home("web").join(".said")).expect("removed");
+    eventually("it is made again", || tree.home("web").join(".said").exists());
+    tree.letter("web", "k");
+    tree.up_again("web", pid);
+    eventually("both lines", || said(&tree, "web") == ["started", "started"]);
+}
+
+#[test]
 fn two_hundred_modules_that_write_at_once_all_get_on_with_one_logger() {
     let tree = tree();
     for number in 0..200 {

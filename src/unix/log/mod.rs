@@ -11,7 +11,7 @@ mod spools;
 
 pub use directory::{Directory, NotOpened};
 pub use last::last_lines;
-pub use nudge::{Nudge, Nudges, nudge, output, remember, routed};
+pub use nudge::{Nudge, Nudges, Reach, nudge, output, remember, routed, unremembered};
 pub use reader::Reader;
 pub use spool::{Spool, identity, waiting};
 pub use spools::Spools;

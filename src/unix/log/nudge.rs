@@ -11,8 +11,9 @@ use std::path::Path;
 use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
 
 use crate::pure::exit::Pid;
-use crate::pure::log::{Death, Route, with_death};
+use crate::pure::log::{Death, Route, deaths, with_death};
 use crate::pure::name::ModuleName;
+use crate::pure::state::State;
 use crate::pure::time::Wall;
 use crate::unix::client;
 use crate::unix::home::{file, files};
@@ -64,17 +65,30 @@ impl Nudges {
 pub enum Nudge {
     /// Look at this module.
     Look(ModuleName),
-    /// Its program has ended: this pid, at this time; and whether something that it had said was not read by then.
-    Died(ModuleName, Pid, Wall, bool),
+    /// Its program has ended: this pid, at this time.
+    Died(ModuleName, Pid, Wall, Reach),
 }
+
+/// How far what a program has said reaches in its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// All of it was read when it ended, and another one has been started since.
+    Read,
+    /// Something was not; and the same.
+    Unread,
+    /// No other one has been started: to the end.
+    End,
+}
+
+const REACHES: [Reach; 3] = [Reach::Read, Reach::Unread, Reach::End];
 
 impl Nudge {
     /// No name begins with a slash.
     fn encode(&self) -> Vec<u8> {
         match self {
             Nudge::Look(name) => [name.as_bytes(), b"\0"].concat(),
-            Nudge::Died(name, pid, at, late) => {
-                let before = format!("/{pid}/{}/{}/{late}/", at.seconds, at.nanos);
+            Nudge::Died(name, pid, at, reach) => {
+                let before = format!("/{pid}/{}/{}/{}/", at.seconds, at.nanos, *reach as u8);
                 [before.as_bytes(), name.as_bytes(), b"\0"].concat()
             }
         }
@@ -86,8 +100,8 @@ impl Nudge {
         let mut number = || str::from_utf8(parts.next()?).ok();
         let pid = Pid::new(number()?.parse().ok()?)?;
         let at = Wall { seconds: number()?.parse().ok()?, nanos: number()?.parse().ok()? };
-        let late = number()?.parse().ok()?;
-        Some(Nudge::Died(ModuleName::new(parts.next()?).ok()?, pid, at, late))
+        let reach = *REACHES.get(number()?.parse::<usize>().ok()?)?;
+        Some(Nudge::Died(ModuleName::new(parts.next()?).ok()?, pid, at, reach))
     }
 }
 
@@ -141,6 +155,18 @@ pub fn routed(root: &Path) -> Vec<ModuleName> {
     found
 }
 
+/// The last exit of a module of which nothing is kept: nobody was there to be told of it.
+#[must_use]
+pub fn unremembered(root: &Path, name: &ModuleName) -> Option<(Pid, Wall, Reach)> {
+    let read = |file: &str| client::read(&root.join(name.as_os_str()).join(file)).unwrap_or_default();
+    let state = State::decode(&read(file::STATE)).ok()?;
+    let last = state.exits.first()?;
+    let exit = last.exit()?;
+    let is_known = deaths(&read(file::LAST_LINES)).iter().any(|death| (death.pid, &death.at) == (last.pid, &last.at));
+    let reach = if state.pid.is_none() { Reach::End } else { Reach::Unread };
+    (!is_known).then_some((exit.pid, exit.at, reach))
+}
+
 /// What the status directory of a module says of its output, and the reading end of it; `None` if there is nothing to read.
 #[must_use]
 pub fn output(root: &Path, name: &ModuleName) -> Option<(Route, OwnedFd)> {
@@ -161,13 +187,13 @@ mod tests {
         for name in [&b"web"[..], b"group/web", b"odd\n \xff"] {
             let name = ModuleName::new(name).expect("a name");
             let pid = Pid::new(7).expect("a pid");
-            let died = Nudge::Died(name.clone(), pid, Wall { seconds: -1, nanos: 999_999_999 }, true);
+            let died = Nudge::Died(name.clone(), pid, Wall { seconds: -1, nanos: 999_999_999 }, Reach::End);
             for nudge in [Nudge::Look(name), died] {
                 let bytes = nudge.encode();
                 assert_eq!(Nudge::decode(bytes.strip_suffix(b"\0").expect("its end")), Some(nudge));
             }
         }
-        for none in [&b""[..], b"/", b"/x/1/2/true/web", b"/7/1/2/false/.web", b"/7/1/2/web", b"../x"] {
+        for none in [&b""[..], b"/", b"/x/1/2/0/web", b"/7/1/2/0/.web", b"/7/1/2/3/web", b"/7/1/2/web", b"../x"] {
             assert_eq!(Nudge::decode(none), None);
         }
     }
