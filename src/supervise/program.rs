@@ -141,7 +141,9 @@ impl Supervise {
         };
         let (word, started) = match self.word() {
             Ok(word) => {
-                let kept = word.as_ref().map(|(word, number)| (word.program.as_fd(), *number));
+                let lost = self.task.reads.as_ref().and_then(|_| self.home.channel_mut()?.lost());
+                let lost = lost.as_ref().map(|fifo| (fifo.as_fd(), 0));
+                let kept = word.as_ref().map(|(word, number)| (word.program.as_fd(), *number)).or(lost);
                 let mut started = self.spawn_program(&ids, &limited, cgroup.as_ref(), kept);
                 if started.as_ref().is_err_and(spawn::NotStarted::is_of_streams) && self.heal_home().is_ok() {
                     started = self.spawn_program(&ids, &limited, cgroup.as_ref(), kept);

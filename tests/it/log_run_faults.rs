@@ -308,3 +308,33 @@ fn a_fifo_that_is_damaged_is_made_again_and_lines_flow_on() {
         has_no_gap(&tree);
     }
 }
+
+#[test]
+fn a_logger_that_is_started_anew_after_the_fifo_has_lost_its_name_reads_what_its_module_says() {
+    let tree = Tree::running();
+    let entry = counting(&tree, "web").moved_in();
+    let (web, log) = (tree.up("web"), tree.up("web/log"));
+    grows(&tree);
+    remove(&tree.home("web"));
+    eventually("a new FIFO", || tree.home("web/output").exists() && tree.pid("web/log") == Some(log));
+    let again = |log: i32| {
+        signal_pid(log, Signal::KILL);
+        let log = tree.up_again("web/log", log);
+        grows(&tree);
+        log
+    };
+    let log = again(log);
+    // What is known of it goes over to the next svtree.
+    tree.svtree(["upgrade"]).ok();
+    let log = again(log);
+    // Its next program says it through the new one.
+    tree.letter("web", "t");
+    tree.up_again("web", web);
+    tree.up_again("web/log", log);
+    grows(&tree);
+    remove(&entry);
+    tree.goes("web");
+    let lines = tree.notes("lines");
+    assert_eq!(lines.iter().filter(|line| *line == "last").count(), 2);
+    assert_eq!(lines.last().map(String::as_str), Some("last"));
+}

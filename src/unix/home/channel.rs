@@ -1,12 +1,12 @@
 //! The FIFO that carries what a module's program says to its logger: `output` in the status directory of that module.
 //!
 //! Whoever has it open keeps what it holds: the program, the logger, and svtree for either. A name that is lost loses
-//! nothing either: both ends go on with what they have open, and meet again at the new one. Must never read from it or
-//! write into it.
+//! nothing either: the program goes on with what it has open, and so does its logger, also one that is started meanwhile;
+//! the next program and its logger meet at the new one. Must never read from it or write into it.
 
 use std::ffi::{CString, OsStr};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,7 @@ use rustix::fs::{Mode, OFlags, Uid, fchown, fstat, openat};
 use rustix::io::Errno;
 
 use super::NotOpened;
+use super::file;
 use super::files::{DIRECTORY, make_directories, stands, stream};
 use crate::pure::exit::Pid;
 use crate::pure::name::ModuleName;
@@ -34,6 +35,10 @@ pub struct Channel {
     held: OwnedFd,
     /// Whose it is to be, if not svtree's own user's.
     user: Option<u32>,
+    /// Of the reading end: the one that lost its name and that a program still writes to, held to read.
+    former: Option<OwnedFd>,
+    /// It is held to read alone: nothing more is to come.
+    closed: bool,
 }
 
 impl Channel {
@@ -47,15 +52,27 @@ impl Channel {
         hold(root, &module, file).and_then(|held| Channel::of(root, module, file, held)).map_err(failed)
     }
 
-    /// Its descriptor, which stays its own.
-    pub(super) fn number(&self) -> RawFd {
-        self.held.as_raw_fd()
+    /// Its descriptor, and that of the one that lost its name; they stay its own.
+    pub(super) fn numbers(&self) -> (RawFd, Option<RawFd>) {
+        (self.held.as_raw_fd(), self.former.as_ref().map(AsRawFd::as_raw_fd))
+    }
+
+    /// That of a predecessor.
+    pub(super) fn handed_down(
+        root: &Path,
+        module: ModuleName,
+        held: OwnedFd,
+        former: Option<OwnedFd>,
+    ) -> io::Result<Channel> {
+        let closed = !rustix::fs::fcntl_getfl(&held)?.contains(OFlags::RDWR);
+        Ok(Channel { former, closed, ..Channel::of(root, module, file::OUTPUT, held)? })
     }
 
     /// One that is open already.
     pub(super) fn of(root: &Path, module: ModuleName, file: &'static str, held: OwnedFd) -> io::Result<Channel> {
         let path = CString::new(place(root, &module, file).as_os_str().as_bytes())?;
-        Ok(Channel { module, file, path, id: prints::id(&fstat(&held)?), held, user: None })
+        let id = prints::id(&fstat(&held)?);
+        Ok(Channel { module, file, path, id, held, user: None, former: None, closed: false })
     }
 
     /// Whose output it carries.
@@ -83,20 +100,31 @@ impl Channel {
         Ok(())
     }
 
-    /// Makes it stand at its name again if it does not; says whether it did not.
+    /// Makes it stand at its name again if it does not; says whether it did not. `reads` says which end this is.
     ///
     /// # Errors
     /// It cannot be made or opened.
-    pub fn heal(&mut self, root: &Path) -> Result<bool, NotOpened> {
+    pub fn heal(&mut self, root: &Path, reads: bool) -> Result<bool, NotOpened> {
         let path = place(root, &self.module, self.file);
-        if stands(rustix::fs::CWD, &path, self.held.as_fd()) {
+        // One that is only read has no name any more, and needs none.
+        if self.closed || stands(rustix::fs::CWD, &path, self.held.as_fd()) {
             return Ok(false);
         }
-        let held = hold(root, &self.module, self.file)
+        let new = hold(root, &self.module, self.file)
             .and_then(|held| Channel::of(root, self.module.clone(), self.file, held));
-        let user = std::mem::replace(self, held.map_err(|error| NotOpened::Failed(path, error))?).user;
-        self.give(user)?;
+        let mut lost = std::mem::replace(self, new.map_err(|error| NotOpened::Failed(path, error))?);
+        let former = lost.former.take();
+        self.give(lost.user)?;
+        if reads && lost.only_read().is_ok() {
+            self.former = former.into_iter().chain([lost.held]).find(|fifo| !is_over(fifo.as_fd()));
+        }
         Ok(true)
+    }
+
+    /// For a logger that is started while a program still writes to the FIFO that lost its name: that one, opened anew.
+    pub fn lost(&mut self) -> Option<OwnedFd> {
+        self.former.take_if(|fifo| is_over(fifo.as_fd()));
+        reopened(self.former.as_ref()?.as_fd(), OFlags::empty()).ok()
     }
 
     /// Whether the standard output of a process is this FIFO.
@@ -110,26 +138,48 @@ impl Channel {
     /// # Errors
     /// It cannot be opened anew.
     pub fn only_read(&mut self) -> io::Result<()> {
-        // By the descriptor: its name may be gone with the module.
-        let path = format!("/proc/self/fd/{}", self.held.as_raw_fd());
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        self.held = openat(rustix::fs::CWD, path.as_str(), flags, Mode::empty())?;
+        self.held = reopened(self.held.as_fd(), OFlags::NONBLOCK)?;
+        self.closed = true;
         Ok(())
+    }
+
+    /// Removes what the logger of a module that is gone has made in its home. No other one begins there meanwhile: it
+    /// would wait for a logger of its own.
+    pub(super) fn remove_without_module(self, root: &Path) {
+        let path = place(root, &self.module, self.file);
+        if !path.with_file_name(file::LOCK).exists() {
+            // It is not there most of the time.
+            let _ = std::fs::remove_file(path);
+        }
     }
 
     /// Whether nothing waits in it, and nothing comes: nobody has it open to write.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        let mut polled = [PollFd::new(&self.held, PollFlags::empty())];
-        let told = poll(&mut polled, Some(&Timespec::default()));
-        self.is_empty() && told.is_ok() && polled[0].revents().contains(PollFlags::HUP)
+        is_over(self.held.as_fd())
     }
 
     /// Whether nothing waits in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        rustix::io::ioctl_fionread(&self.held).is_ok_and(|waiting| waiting == 0)
+        is_empty(self.held.as_fd())
     }
+}
+
+/// The FIFO again, to be read alone; by the descriptor, since its name may be gone.
+fn reopened(fifo: BorrowedFd<'_>, flags: OFlags) -> io::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", fifo.as_raw_fd());
+    Ok(openat(rustix::fs::CWD, path.as_str(), flags | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+fn is_over(fifo: BorrowedFd<'_>) -> bool {
+    let mut polled = [PollFd::from_borrowed_fd(fifo, PollFlags::empty())];
+    let told = poll(&mut polled, Some(&Timespec::default()));
+    is_empty(fifo) && told.is_ok() && polled[0].revents().contains(PollFlags::HUP)
+}
+
+fn is_empty(fifo: BorrowedFd<'_>) -> bool {
+    rustix::io::ioctl_fionread(fifo).is_ok_and(|waiting| waiting == 0)
 }
 
 /// Where the FIFO stands.

@@ -38,6 +38,8 @@ pub struct Numbers {
 struct ChannelNumber {
     module: String,
     held: RawFd,
+    #[serde(default)]
+    former: Option<RawFd>,
 }
 
 /// Those of a `supervise/` directory, and what its files say.
@@ -57,7 +59,7 @@ impl Numbers {
     /// Every one of them.
     pub fn all(&self) -> impl Iterator<Item = RawFd> {
         let view = self.view.iter().flat_map(|view| view.lock.into_iter().chain(view.control));
-        let channel = self.channel.iter().map(|channel| channel.held);
+        let channel = self.channel.iter().flat_map(|channel| [Some(channel.held), channel.former]).flatten();
         [self.directory, self.lock, self.svcontrol, self.service]
             .into_iter()
             .chain(view)
@@ -88,11 +90,11 @@ impl Home {
                 pid: view.pid.clone(),
                 status: view.published,
             }),
-            said: self.said.as_ref().map(Channel::number),
-            channel: self
-                .channel
-                .as_ref()
-                .map(|channel| ChannelNumber { module: escaped(channel.module().as_bytes()), held: channel.number() }),
+            said: self.said.as_ref().map(|said| said.numbers().0),
+            channel: self.channel.as_ref().map(|channel| {
+                let (held, former) = channel.numbers();
+                ChannelNumber { module: escaped(channel.module().as_bytes()), held, former }
+            }),
             status: self.published,
         }
     }
@@ -106,7 +108,10 @@ impl Home {
             None => None,
         };
         let channel = match &numbers.channel {
-            Some(channel) => Some(Channel::of(root, numbers.carries()?, file::OUTPUT, from.take(channel.held)?).ok()?),
+            Some(channel) => {
+                let (held, former) = (from.take(channel.held)?, from.take_any(channel.former)?);
+                Some(Channel::handed_down(root, numbers.carries()?, held, former).ok()?)
+            }
             None => None,
         };
         Some(Home {

@@ -393,8 +393,9 @@ impl Home {
             Some(view) => view.heal(self.service.as_fd(), beside),
             None => Ok(false),
         };
-        let channel = self.channel.as_mut().map_or(Ok(false), |channel| channel.heal(place.root()));
-        let said = self.said.as_mut().map_or(Ok(false), |said| said.heal(place.root()));
+        let reads = |channel: &Channel| matches!(place, Place::Tree(_, name) if channel.module() != name);
+        let channel = self.channel.as_mut().map_or(Ok(false), |channel| channel.heal(place.root(), reads(channel)));
+        let said = self.said.as_mut().map_or(Ok(false), |said| said.heal(place.root(), false));
         let healed = home? | view? | channel? | said?;
         if healed {
             // One that was made anew is its owner's alone.
@@ -457,14 +458,17 @@ impl Home {
     pub fn remove(mut self, place: &Place) {
         // Whoever sees the status directory gone finds no reader in the service directory either.
         self.view = None;
-        // A logger's is that of another module.
-        self.channel = None;
+        let channel = self.channel.take();
         self.said = None;
         for own in OWN {
             // What is not there need not be removed; what cannot be is found by the parent.
             let _ = unlinkat(&self.directory, own, AtFlags::empty());
         }
         if let Place::Tree(root, name) = place {
+            // A logger's is in the home of its module.
+            if let Some(channel) = channel.filter(|channel| channel.module() != name) {
+                channel.remove_without_module(root);
+            }
             root::remove_empty(root, Some(name.clone()));
         }
     }
