@@ -11,6 +11,7 @@ pub mod config;
 pub mod exit;
 pub mod family;
 pub mod handover;
+pub mod http;
 pub mod log;
 pub mod machine;
 pub mod name;

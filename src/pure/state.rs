@@ -202,6 +202,9 @@ pub struct Record {
     /// How often it is to say that it is well, in nanoseconds, and by when next.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watchdog: Option<(u64, Option<u64>)>,
+    /// When it is asked next whether it is well, as all the above, and how many bad answers came last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<(Option<u64>, u32)>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::config::{Ready, ReadyBy};
+use super::config::{Health, Ready, ReadyBy};
 use super::exit::Pid;
 use super::sd_notify::Said;
 use super::time::Moment;
@@ -20,6 +20,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 pub enum Due {
     /// The check of readiness is to be run; `ready` or `not_yet` follows.
     Ask,
+    /// It is to be asked whether it is well; `told` follows.
+    AskHealth,
     /// The program is not well, and why.
     Unwell(String),
 }
@@ -59,6 +61,10 @@ pub struct Terms {
     pub watchdog: Option<Duration>,
     /// not having said so by then is a failure.
     pub watchdog_by: Option<Moment>,
+    /// When it is asked whether it is well; not while it is being asked,
+    pub health_at: Option<Moment>,
+    /// and how many bad answers came last.
+    pub failed: u32,
 }
 
 /// What is awaited of one program.
@@ -70,6 +76,9 @@ pub struct Vitals {
     /// The check of readiness is run then; not while one runs.
     ask_at: Option<Moment>,
     pause: Duration,
+    health: Health,
+    /// When it was asked last.
+    asked_at: Moment,
     /// What it says of itself.
     pub words: Words,
 }
@@ -78,14 +87,16 @@ impl Vitals {
     /// Of a program that was started, or was taken over from a predecessor that could not say when anything is due: all
     /// time begins now.
     #[must_use]
-    pub fn begin(now: Moment, ready: &Ready, awaited: bool) -> Vitals {
+    pub fn begin(now: Moment, ready: &Ready, health: &Health, awaited: bool) -> Vitals {
         let limit = ready.limit();
         let mut vitals = Vitals {
             awaited: true,
             limit,
-            terms: Terms { ready_by: limit.map(|limit| now.plus(limit)), watchdog: ready.watchdog, watchdog_by: None },
+            terms: Terms { ready_by: limit.map(|limit| now.plus(limit)), watchdog: ready.watchdog, ..Terms::default() },
             ask_at: matches!(ready.by, Some(ReadyBy::Check(_))).then_some(now),
             pause: FIRST_PAUSE,
+            health: health.clone(),
+            asked_at: now,
             words: Words::default(),
         };
         if !awaited {
@@ -97,7 +108,7 @@ impl Vitals {
     /// When something is due.
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
-        [self.terms.ready_by, self.terms.watchdog_by, self.ask_at].into_iter().flatten().min()
+        [self.terms.ready_by, self.terms.watchdog_by, self.terms.health_at, self.ask_at].into_iter().flatten().min()
     }
 
     /// What is due; to be asked until nothing is.
@@ -110,6 +121,10 @@ impl Vitals {
         if self.terms.watchdog_by.take_if(is_past).is_some() {
             return Some(Due::Unwell(format!("no WATCHDOG=1 for {}", seconds(self.terms.watchdog))));
         }
+        if self.terms.health_at.take_if(is_past).is_some() {
+            self.asked_at = now;
+            return Some(Due::AskHealth);
+        }
         self.ask_at.take_if(is_past).map(|_| Due::Ask)
     }
 
@@ -118,6 +133,47 @@ impl Vitals {
         self.awaited = false;
         (self.terms.ready_by, self.ask_at) = (None, None);
         self.feed_watchdog(now);
+        self.ask_health(now);
+    }
+
+    /// It is asked after the interval, if it is asked at all.
+    fn ask_health(&mut self, since: Moment) {
+        if !self.awaited {
+            self.terms.health_at = self.health.by.as_ref().map(|_| since.plus(self.health.interval));
+        }
+    }
+
+    /// It was asked whether it is well: why it is not, if that was one bad answer too many.
+    pub fn told(&mut self, now: Moment, answer: Result<(), String>) -> Option<String> {
+        self.ask_health(self.asked_at);
+        // However long an answer took, the next one is not asked for before it has come.
+        self.terms.health_at = self.terms.health_at.map(|at| at.max(now));
+        let Err(why) = answer else {
+            self.terms.failed = 0;
+            return None;
+        };
+        self.terms.failed = self.terms.failed.saturating_add(1);
+        if self.terms.failed < self.health.failures {
+            return None;
+        }
+        self.terms.health_at = None;
+        let count = self.terms.failed;
+        Some(if count == 1 { format!("health: {why}") } else { format!("health: {why}, {count} times in a row") })
+    }
+
+    /// How many bad answers came last, of how many that are a failure.
+    #[must_use]
+    pub fn failed(&self) -> (u32, u32) {
+        (self.terms.failed, self.health.failures)
+    }
+
+    /// From now on it is asked so.
+    pub fn change(&mut self, now: Moment, health: &Health) {
+        if self.health != *health {
+            self.health = health.clone();
+            self.terms.failed = 0;
+            self.ask_health(now);
+        }
     }
 
     /// The check of readiness has not said so: it is asked again.
@@ -167,8 +223,8 @@ impl Vitals {
 
     /// The program was stopped for so long, and for it time stood still.
     pub fn stood_still(&mut self, time: Duration) {
-        let Terms { ready_by, watchdog_by, watchdog: _ } = &mut self.terms;
-        for moment in [ready_by, watchdog_by, &mut self.ask_at].into_iter().flatten() {
+        let Terms { ready_by, watchdog_by, health_at, watchdog: _, failed: _ } = &mut self.terms;
+        for moment in [ready_by, watchdog_by, health_at, &mut self.ask_at].into_iter().flatten() {
             *moment = moment.plus(time);
         }
     }
@@ -180,8 +236,12 @@ impl Vitals {
     }
 
     /// As a predecessor had it, which ran as this very process: nothing was missed meanwhile.
-    pub fn resume(&mut self, terms: Terms) {
+    pub fn resume(&mut self, now: Moment, terms: Terms) {
         self.terms = terms;
+        // One that was being asked is asked again.
+        if terms.health_at.is_none() {
+            self.ask_health(now);
+        }
     }
 }
 
@@ -193,20 +253,20 @@ fn seconds(time: Option<Duration>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pure::config::Limit;
+    use crate::pure::config::{HealthBy, Limit};
 
     fn at(millis: u64) -> Moment {
         Moment(0).plus(Duration::from_millis(millis))
     }
 
     fn awaited(by: ReadyBy, timeout: Option<Limit>) -> Vitals {
-        Vitals::begin(at(1000), &Ready { by: Some(by), timeout, ..Ready::default() }, true)
+        Vitals::begin(at(1000), &Ready { by: Some(by), timeout, ..Ready::default() }, &Health::default(), true)
     }
 
     fn watched() -> Vitals {
         let watchdog = Some(Duration::from_millis(300));
-        let mut vitals =
-            Vitals::begin(at(1000), &Ready { by: Some(ReadyBy::Notify), watchdog, ..Ready::default() }, true);
+        let ready = Ready { by: Some(ReadyBy::Notify), watchdog, ..Ready::default() };
+        let mut vitals = Vitals::begin(at(1000), &ready, &Health::default(), true);
         assert_eq!(vitals.hear(at(1000), Said::Watchdog), None);
         assert_eq!(vitals.deadline(), Some(at(61_000)), "before it is ready nothing watches it");
         assert_eq!(vitals.hear(at(2000), Said::Ready), Some(Heard::Ready));
@@ -292,12 +352,60 @@ mod tests {
         assert_eq!(vitals.words, Words::default());
     }
 
+    fn asked(by: Option<&ReadyBy>) -> Vitals {
+        let words = vec!["./check".to_owned()];
+        let health = Health { by: Some(HealthBy::Check(words)), interval: Duration::from_secs(1), ..Health::default() };
+        let timeout = Some(Limit::Never);
+        Vitals::begin(at(0), &Ready { by: by.cloned(), timeout, ..Ready::default() }, &health, by.is_some())
+    }
+
+    #[test]
+    fn so_many_bad_answers_in_a_row_are_a_failure() {
+        let mut vitals = asked(None);
+        let no = || Err("no".to_owned());
+        let mut ask = |second: u64, answer| {
+            assert_eq!(vitals.due(at(second * 1000 - 1)), None);
+            assert_eq!(vitals.due(at(second * 1000)), Some(Due::AskHealth));
+            assert_eq!(vitals.deadline(), None, "one at a time");
+            vitals.told(at(second * 1000 + 300), answer)
+        };
+        for (second, answer) in (1..).zip([no(), no(), Ok(()), no(), no()]) {
+            assert_eq!(ask(second, answer), None, "from the beginning of the last one");
+        }
+        assert_eq!(ask(6, no()), Some("health: no, 3 times in a row".into()));
+        assert_eq!(vitals.deadline(), None);
+    }
+
+    #[test]
+    fn nobody_is_asked_for_health_before_it_is_ready() {
+        let mut vitals = asked(Some(&ReadyBy::Notify));
+        assert_eq!(vitals.deadline(), None);
+        vitals.hear(at(5000), Said::Ready);
+        assert_eq!(vitals.deadline(), Some(at(6000)));
+        assert_eq!(vitals.due(at(6000)), Some(Due::AskHealth));
+        assert_eq!(vitals.told(at(9000), Ok(())), None);
+        assert_eq!(vitals.deadline(), Some(at(9000)), "late, and at once");
+        vitals.change(at(9000), &Health::default());
+        assert_eq!(vitals.deadline(), None);
+    }
+
+    #[test]
+    fn one_that_is_being_asked_is_asked_again_by_a_successor() {
+        let mut vitals = asked(None);
+        assert_eq!(vitals.due(at(1000)), Some(Due::AskHealth));
+        let mut next = asked(None);
+        next.resume(at(1500), Terms { failed: 2, ..vitals.terms() });
+        assert_eq!(next.deadline(), Some(at(2500)));
+        assert_eq!(next.due(at(2500)), Some(Due::AskHealth));
+        assert!(next.told(at(2500), Err("no".into())).is_some(), "the third one");
+    }
+
     #[test]
     fn what_is_taken_over_ready_is_watched_from_then_on() {
         let ready = Ready { by: Some(ReadyBy::Notify), watchdog: Some(Duration::from_secs(1)), ..Ready::default() };
-        let mut vitals = Vitals::begin(at(500), &ready, false);
+        let mut vitals = Vitals::begin(at(500), &ready, &Health::default(), false);
         assert_eq!(vitals.deadline(), Some(at(1500)));
-        vitals.resume(Terms { watchdog_by: Some(at(700)), ..vitals.terms() });
+        vitals.resume(at(600), Terms { watchdog_by: Some(at(700)), ..vitals.terms() });
         assert_eq!(vitals.due(at(700)), Some(Due::Unwell("no WATCHDOG=1 for 1s".into())));
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Loaded, Supervise};
-use crate::pure::config::ReadyBy;
+use crate::pure::config::{Ready, ReadyBy};
 use crate::pure::machine::{Event, Phase, Readiness};
 use crate::pure::state::{Record, State};
 use crate::pure::time::Moment;
@@ -35,8 +35,8 @@ pub(super) struct Care {
 }
 
 impl Care {
-    fn new(loaded: Arc<Loaded>, word: Option<OwnedFd>, awaited: bool) -> Care {
-        let vitals = Vitals::begin(clock::moment(), &loaded.policy.ready, awaited);
+    fn new(loaded: Arc<Loaded>, word: Option<OwnedFd>, ready: &Ready, awaited: bool) -> Care {
+        let vitals = Vitals::begin(clock::moment(), ready, &loaded.policy.health, awaited);
         Care { vitals, loaded, word, paused_at: None, told: None }
     }
 
@@ -66,12 +66,33 @@ impl Supervise {
     #[inline(never)]
     pub(super) fn begin_care(&mut self, word: Option<OwnedFd>) {
         self.end_care();
-        self.care_for(word, true);
+        let policy = &self.task.loaded.policy;
+        if policy.ready.by.is_some() || policy.health.by.is_some() {
+            let loaded = Arc::clone(&self.task.loaded);
+            let ready = &loaded.policy.ready;
+            self.care_for(word, ready, ready.by.is_some());
+        }
     }
 
-    fn care_for(&mut self, word: Option<OwnedFd>, awaited: bool) {
-        if self.task.loaded.policy.ready.by.is_some() {
-            self.care = Some(Box::new(Care::new(Arc::clone(&self.task.loaded), word, awaited)));
+    fn care_for(&mut self, word: Option<OwnedFd>, ready: &Ready, awaited: bool) {
+        if ready.by.is_some() || self.task.loaded.policy.health.by.is_some() {
+            self.care = Some(Box::new(Care::new(Arc::clone(&self.task.loaded), word, ready, awaited)));
+        }
+    }
+
+    /// `[health]` holds at once.
+    pub(super) fn change_health(&mut self) {
+        let loaded = Arc::clone(&self.task.loaded);
+        let runs = matches!(self.machine.phase(), Phase::Up { .. });
+        match &mut self.care {
+            Some(care) => care.vitals.change(clock::moment(), &loaded.policy.health),
+            None if runs => self.care_for(None, &Ready::default(), false),
+            None => {}
+        }
+        if let Some(origin) = &mut self.origin
+            && origin.loaded.policy.health != loaded.policy.health
+        {
+            Arc::make_mut(&mut origin.loaded).policy.health = loaded.policy.health.clone();
         }
     }
 
@@ -113,24 +134,28 @@ impl Supervise {
             ready_by: record.ready_by.map(Moment),
             watchdog: record.watchdog.map(|(every, _)| Duration::from_nanos(every)),
             watchdog_by: record.watchdog.and_then(|(_, by)| by).map(Moment),
+            health_at: record.health.and_then(|(at, _)| at).map(Moment),
+            failed: record.health.map_or(0, |(_, failed)| failed),
         })
     }
 
     fn go_on_caring(&mut self, word: Option<OwnedFd>, state: &State, terms: impl FnOnce(Terms) -> Terms) -> bool {
-        let awaited = match self.machine.readiness() {
-            // Its predecessor knew nothing of readiness.
-            Readiness::Unasked => return false,
-            Readiness::Awaited => true,
-            Readiness::Since(_) => false,
+        let loaded = Arc::clone(&self.task.loaded);
+        let unasked = Ready::default();
+        let (ready, awaited) = match self.machine.readiness() {
+            // It was started without.
+            Readiness::Unasked => (&unasked, false),
+            Readiness::Awaited => (&loaded.policy.ready, true),
+            Readiness::Since(_) => (&loaded.policy.ready, false),
         };
-        self.care_for(word, awaited);
+        self.care_for(word, ready, awaited && ready.by.is_some());
         if let Some(care) = &mut self.care {
-            care.vitals.resume(terms(care.vitals.terms()));
+            care.vitals.resume(clock::moment(), terms(care.vitals.terms()));
             let State { status, errno, reloading, .. } = state;
             care.vitals.words = Words { status: status.clone(), errno: *errno, reloading: *reloading };
         }
         // Without it nothing would ever say so any more.
-        awaited && self.care.is_none()
+        awaited && ready.by.is_none()
     }
 
     /// The program has ended.
@@ -216,6 +241,7 @@ impl Supervise {
         {
             match due {
                 Due::Ask => self.check_readiness(),
+                Due::AskHealth => self.ask_health(),
                 Due::Unwell(why) => self.is_unwell(why),
             }
         }

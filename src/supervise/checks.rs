@@ -1,28 +1,62 @@
-//! The programs that say whether a module is ready: children that are never waited for.
+//! Who is asked whether a module is ready, or well: programs, which are children that are never waited for, and servers, by
+//! threads that exist as long as they ask.
 //!
 //! Must never run one beside another of its kind, and never leave anything of one that takes too long.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Child, Supervise};
-use crate::pure::config::ReadyBy;
+use super::{Child, Mail, Supervise};
+use crate::pure::config::{Health, HealthBy, ReadyBy};
 use crate::pure::exit::{How, Pid, Signal};
 use crate::pure::time::Moment;
 use crate::unix::home::Level;
-use crate::unix::{clock, pidfd, raw, remains, spawn};
+use crate::unix::{clock, endpoint, pidfd, raw, remains, report, spawn};
 
 /// A check of readiness has no longer than this.
 const LONGEST: Duration = Duration::from_secs(10);
+
+/// A server that has not answered by the end of its time is waited for so long; then the one who asks is not.
+const LATE: Duration = Duration::from_millis(500);
+
+/// What the look-up of a name by the C library takes, and more; only what is touched is there.
+const PROBE_STACK: usize = 256 * 1024;
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum About {
+    Readiness,
+    Health,
+}
+
+/// A thread asks a server.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// It is not waited for any longer; `None` once nobody waits.
+    by: Option<Moment>,
+}
+
+impl Asked {
+    pub(super) fn deadline(&self) -> Option<Moment> {
+        self.by
+    }
+}
 
 /// A check that runs.
 #[derive(Debug)]
 pub(super) struct Check {
     child: Child,
+    about: About,
+    /// Its command line, for people.
+    name: String,
+    limit: Duration,
     /// When it is killed; `None` once it was.
     kill_at: Option<Moment>,
+    /// Its time was up before it had ended.
+    is_late: bool,
     /// Nobody waits for its answer any more.
     dropped: bool,
 }
@@ -63,6 +97,11 @@ impl Check {
         }
     }
 
+    /// Its answer, if its time was up.
+    fn late(&self) -> Result<(), String> {
+        Err(format!("{}: takes longer than {}s, and is killed", self.name, self.limit.as_secs_f64()))
+    }
+
     pub(super) fn handed(&self) -> HandedCheck {
         HandedCheck { pid: self.child.pid.get() }
     }
@@ -70,7 +109,10 @@ impl Check {
     /// The check again, to be ended: the question is asked anew.
     pub(super) fn handed_down(handed: &HandedCheck) -> Option<Check> {
         let pid = handed.pid()?;
-        let mut check = Check { child: Child::adopted(pid, pidfd::open(pid).ok()), kill_at: None, dropped: true };
+        let child = Child::adopted(pid, pidfd::open(pid).ok());
+        let (name, limit) = (String::new(), Duration::ZERO);
+        let mut check =
+            Check { child, about: About::Readiness, name, limit, kill_at: None, is_late: false, dropped: true };
         check.kill();
         Some(check)
     }
@@ -92,22 +134,98 @@ impl Supervise {
     /// Runs the check of readiness.
     pub(super) fn check_readiness(&mut self) {
         let Some(care) = &self.care else { return };
-        let loaded = std::sync::Arc::clone(&care.loaded);
+        let loaded = Arc::clone(&care.loaded);
         let Some(ReadyBy::Check(words)) = &loaded.policy.ready.by else { return };
-        let cgroup = self.group();
-        match spawn::check(self.service(cgroup.as_ref()), &loaded.policy, words) {
-            Ok(started) => {
-                if started.pidfd.is_none() {
-                    self.wait_elsewhere(started.pid);
+        if let Err(error) = self.check(About::Readiness, words, LONGEST) {
+            self.tell_of_check(error.to_string());
+            self.answered(false);
+        }
+    }
+
+    /// Asks whether the program is well.
+    pub(super) fn ask_health(&mut self) {
+        let loaded = Arc::clone(&self.task.loaded);
+        let health = &loaded.policy.health;
+        let is_asked = self.asking_health.is_some() || self.checks.iter().any(|check| check.about == About::Health);
+        match &health.by {
+            Some(_) if is_asked => self.told(Err("the last one that was asked has not ended yet".to_owned())),
+            Some(HealthBy::Check(words)) => {
+                // What cannot be asked says nothing about the program.
+                if let Err(error) = self.check(About::Health, words, health.timeout) {
+                    self.tell_of_check(error.to_string());
+                    self.told(Ok(()));
                 }
-                let kill_at = Some(clock::moment().plus(LONGEST));
-                self.checks.push(Check { child: Child::new(started.pid, started.pidfd), kill_at, dropped: false });
             }
+            Some(HealthBy::Tcp(_) | HealthBy::Http(_)) => self.ask_server(health.clone()),
+            None => self.told(Ok(())),
+        }
+    }
+
+    /// A thread of its own asks a server, and sends mail. It ends with its answer; only the look-up of a name may take
+    /// longer.
+    fn ask_server(&mut self, health: Health) {
+        let by = clock::moment().plus(health.timeout).plus(LATE);
+        let mailbox = self.task.mailbox.clone();
+        let asked = raw::Thread::spawn(b"health", PROBE_STACK, move || {
+            mailbox.send(Mail::Health(match &health.by {
+                Some(HealthBy::Tcp(address)) => {
+                    endpoint::tcp(address, health.timeout).map_err(|why| format!("{address}: {why}"))
+                }
+                Some(HealthBy::Http(url)) => endpoint::http(url, health.timeout).map_err(|why| format!("{url}: {why}")),
+                Some(HealthBy::Check(_)) | None => Ok(()),
+            }));
+        });
+        match asked {
+            Ok(_ends_by_itself) => self.asking_health = Some(Asked { by: Some(by) }),
             Err(error) => {
-                self.tell_of_check(error.to_string());
-                self.answered(false);
+                self.tell_of_check(format!("asking for health: {}", report::plain(&error)));
+                self.told(Ok(()));
             }
         }
+    }
+
+    /// A server has answered, or has not in time.
+    pub(super) fn health_is_told(&mut self, answer: Result<(), String>) {
+        if let Some(Asked { by: Some(_) }) = self.asking_health.take() {
+            self.told(answer);
+        }
+    }
+
+    /// What cannot be cut short is not waited for any longer.
+    pub(super) fn look_at_health(&mut self) {
+        let now = clock::moment();
+        if let Some(asked) = &mut self.asking_health
+            && asked.by.take_if(|by| *by <= now).is_some()
+        {
+            self.told(Err("no answer in time".to_owned()));
+        }
+    }
+
+    /// An answer to whether the program is well.
+    fn told(&mut self, answer: Result<(), String>) {
+        let Some(care) = &mut self.care else { return };
+        let said = answer.clone();
+        let (before, _) = care.vitals.failed();
+        let unwell = care.vitals.told(clock::moment(), answer);
+        let (failed, most) = care.vitals.failed();
+        match (said, unwell) {
+            (_, Some(why)) => self.is_unwell(why),
+            (Err(why), None) => self.lines.push((Level::Warning, format!("health: {why} ({failed} of {most})"))),
+            (Ok(()), None) if before > 0 => self.lines.push((Level::Notice, "health: it is well again".to_owned())),
+            (Ok(()), None) => {}
+        }
+    }
+
+    fn check(&mut self, about: About, words: &[String], limit: Duration) -> Result<(), spawn::NotStarted> {
+        let cgroup = self.group();
+        let started = spawn::check(self.service(cgroup.as_ref()), &self.task.loaded.policy, words)?;
+        if started.pidfd.is_none() {
+            self.wait_elsewhere(started.pid);
+        }
+        let kill_at = Some(clock::moment().plus(limit));
+        let child = Child::new(started.pid, started.pidfd);
+        self.checks.push(Check { child, about, name: words.join(" "), limit, kill_at, is_late: false, dropped: false });
+        Ok(())
     }
 
     /// Hears those that have ended, and kills those whose time is up.
@@ -121,14 +239,19 @@ impl Supervise {
                 Ok(None) => {
                     check.child.withheld =
                         check.child.pidfd.as_ref().is_some_and(|pidfd| pidfd::is_readable(pidfd.as_fd()));
-                    if check.kill_at.is_some_and(|at| at <= now) {
-                        self.tell_of_check(format!(
-                            "the check takes longer than {}s, and is killed",
-                            LONGEST.as_secs()
-                        ));
+                    let is_due = check.kill_at.is_some_and(|at| at <= now);
+                    // One that KILL does not end at once is not waited for.
+                    let is_heard = is_due && check.is_late && !std::mem::replace(&mut check.dropped, true);
+                    if is_due {
                         check.kill();
+                        check.kill_at = (!check.is_late).then(|| now.plus(LATE));
+                        check.is_late = true;
                     }
+                    let (about, answer) = (check.about, check.late());
                     self.checks.push(check);
+                    if is_heard {
+                        self.heard_check(about, answer);
+                    }
                     continue;
                 }
             };
@@ -137,11 +260,25 @@ impl Supervise {
             }
             pidfd::reap(check.child.pid);
             if !check.dropped {
-                if !how.success() {
-                    self.tell_of_check(format!("the check says that it is not ready: {how}"));
-                }
-                self.answered(how.success());
+                let answer = match how.success() {
+                    _ if check.is_late => check.late(),
+                    true => Ok(()),
+                    false => Err(format!("{}: {how}", check.name)),
+                };
+                self.heard_check(check.about, answer);
             }
+        }
+    }
+
+    fn heard_check(&mut self, about: About, answer: Result<(), String>) {
+        match about {
+            About::Readiness => {
+                if let Err(why) = &answer {
+                    self.tell_of_check(format!("not ready: {why}"));
+                }
+                self.answered(answer.is_ok());
+            }
+            About::Health => self.told(answer),
         }
     }
 
@@ -160,6 +297,9 @@ impl Supervise {
         for check in &mut self.checks {
             check.dropped = true;
             check.kill();
+        }
+        if let Some(asked) = &mut self.asking_health {
+            asked.by = None;
         }
     }
 }

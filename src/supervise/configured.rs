@@ -25,6 +25,7 @@ impl Supervise {
             origin.rules = Rules { forking, awaits, ..policy.rules() };
         }
         if at_once {
+            self.change_health();
             self.take_alarms();
         }
         let policy = &self.task.loaded.policy;

@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use self::alarms::Alarms;
 use self::care::Care;
-use self::checks::Check;
+use self::checks::{Asked, Check};
 use self::child::Child;
 pub use self::handover::{Beginning, HandOver, Handed};
 use self::left::{Candidate, Sweep};
@@ -142,6 +142,8 @@ struct Supervise {
     care: Option<Box<Care>>,
     /// Programs that are asked about it.
     checks: Vec<Check>,
+    /// A server is being asked about it.
+    asking_health: Option<Asked>,
     /// Where it speaks, if it is to.
     notify: Option<Box<Notify>>,
     /// Programs that said that another process is the program, and still run.
@@ -213,6 +215,7 @@ impl Supervise {
             scripts: Vec::new(),
             care: None,
             checks: Vec::new(),
+            asking_health: None,
             notify: None,
             formers: Vec::new(),
             alarms,
@@ -353,6 +356,9 @@ impl Supervise {
         if !self.checks.is_empty() {
             self.look_at_checks();
         }
+        if self.asking_health.is_some() {
+            self.look_at_health();
+        }
         if !self.formers.is_empty() {
             self.look_at_formers();
         }
@@ -393,9 +399,10 @@ impl Supervise {
         let unknown = self.unknown.as_ref().map(|unknown| unknown.look_at);
         let checks = self.checks.iter().filter_map(Check::deadline).min();
         let (care, alarms) = (self.care_deadline(), self.alarms_deadline());
+        let health = self.asking_health.as_ref().and_then(Asked::deadline);
         let notify = self.notify.as_ref().and_then(|notify| notify.deadline());
         let draining = self.draining.as_ref().map(Draining::deadline);
-        [self.machine.deadline(), look, scripts, unknown, checks, care, alarms, draining, notify, self.look_at]
+        [self.machine.deadline(), look, scripts, unknown, checks, care, health, alarms, draining, notify, self.look_at]
             .into_iter()
             .flatten()
             .min()
@@ -426,6 +433,7 @@ impl Supervise {
                     self.obey_letters();
                 }
             }
+            Mail::Health(answer) => self.health_is_told(answer),
             Mail::Look => {
                 self.hear_names();
                 self.heal();

@@ -205,6 +205,8 @@ impl Supervise {
                 let every = u64::try_from(every.as_nanos()).unwrap_or(u64::MAX);
                 (every, terms.watchdog_by.map(|moment| moment.0))
             }),
+            health: (terms.health_at.is_some() || terms.failed > 0)
+                .then(|| (terms.health_at.map(|moment| moment.0), terms.failed)),
         }
     }
 }

@@ -93,6 +93,8 @@ pub enum Mail {
     Configured(Arc<Loaded>, bool),
     /// Something of the home may have been damaged.
     Look,
+    /// Whether a server that was asked is well, and why not.
+    Health(Result<(), String>),
     /// Tell everything to another svtree, and wait.
     HandOver(HandOver),
     /// The program has been up for long: what it runs is to be remembered.

@@ -53,6 +53,7 @@ mod finish;
 mod forking;
 mod groups;
 mod harness;
+mod health;
 mod identity;
 mod init;
 mod keeper;

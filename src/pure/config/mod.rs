@@ -3,6 +3,7 @@
 //! One table of keys: what is not in it is unknown. Must never read a file.
 
 mod alarm;
+mod health;
 mod identity;
 mod limits;
 mod log;
@@ -17,6 +18,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 pub use self::alarm::Alarms;
+pub use self::health::{Health, HealthBy};
 pub use self::identity::{Account, Identity};
 pub use self::limits::{Limits, Resource};
 pub use self::policy::{
@@ -60,8 +62,11 @@ pub fn service(text: &str) -> Result<Policy, Vec<Mistake>> {
 /// As [`service`].
 pub fn service_over(text: &str, policy: &mut Policy) -> Result<(), Vec<Mistake>> {
     let files = ready::lay_aside(policy);
+    // No file asks for it: what stands there was read from this one before.
+    policy.health = Health::default();
     let result = read(text, SERVICE, policy, |table, policy, wrong| {
         ready::whole(table, policy, &files, wrong);
+        health::whole(table, policy, wrong);
         sandbox::whole(table, policy, wrong);
     });
     ready::take_up(policy, files);
@@ -84,7 +89,7 @@ struct Key {
 }
 
 /// Every key of a `service.toml`, by what it is about.
-const SERVICE: &[&[Key]] = &[KEYS, identity::KEYS, limits::KEYS, log::KEYS, sandbox::KEYS];
+const SERVICE: &[&[Key]] = &[KEYS, health::KEYS, identity::KEYS, limits::KEYS, log::KEYS, sandbox::KEYS];
 
 /// The names of every key of a `service.toml`, such as `command` and `restart.delay`.
 pub fn keys() -> impl Iterator<Item = String> {
@@ -457,6 +462,7 @@ mod tests {
                 },
                 stop: Stop { signal: Signal::INT, timeout: None, scope: Scope::Main, ..Stop::default() },
                 ready: Ready::default(),
+                health: Health::default(),
                 alarms: None,
                 log: Log::default(),
             }

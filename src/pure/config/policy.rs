@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Alarms;
+use super::health::Health;
 use super::identity::{Account, Identity};
 use super::limits::Limits;
 use super::sandbox::Sandbox;
@@ -51,6 +52,8 @@ pub struct Policy {
     pub stop: Stop,
     /// When it is ready.
     pub ready: Ready,
+    /// What it is asked once it is.
+    pub health: Health,
     /// Who is told what of it; boxed, since mostly nobody is.
     pub alarms: Option<Box<Alarms>>,
     /// Where what it says goes.
@@ -77,6 +80,7 @@ impl Default for Policy {
             restart: Restart::default(),
             stop: Stop::default(),
             ready: Ready::default(),
+            health: Health::default(),
             alarms: None,
             log: Log::default(),
         }
@@ -135,6 +139,7 @@ impl Policy {
             restart: _,
             stop: _,
             ready,
+            health,
             alarms: _,
             log,
         } = self;
@@ -152,6 +157,7 @@ impl Policy {
             && *forking == other.forking
             && *before_restart == other.before_restart
             && *ready == other.ready
+            && *health == other.health
             && *log == other.log
     }
 }

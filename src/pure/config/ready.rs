@@ -95,11 +95,16 @@ pub(super) fn whole(table: &DeTable<'_>, policy: &Policy, files: &Ready, wrong: 
 
 /// Where the value of a key stands.
 pub(super) fn place(table: &DeTable<'_>, inside: &str, name: &str) -> usize {
+    placed(table, inside, name).unwrap_or(0)
+}
+
+/// The same; `None` if there is no such key.
+pub(super) fn placed(table: &DeTable<'_>, inside: &str, name: &str) -> Option<usize> {
     let found = table.iter().find(|(key, _)| key.get_ref() == inside).and_then(|(_, value)| match value.get_ref() {
         DeValue::Table(inner) => inner.iter().find(|(key, _)| key.get_ref() == name),
         _ => None,
     });
-    found.map_or(0, |(_, value)| value.span().start)
+    found.map(|(_, value)| value.span().start)
 }
 
 #[cfg(test)]
