@@ -444,7 +444,9 @@ impl Parent {
     /// Those that are on their way out already hear that it has become urgent.
     fn hurry(&self, mail: &Mail) {
         for (name, thread) in &self.threads {
-            if let Some(Actual::Retiring(_)) = self.actual.get(name) {
+            if let Some(Actual::Retiring(_)) = self.actual.get(name)
+                && !(name.is_own_logger() && matches!(mail, Mail::Retire(_)))
+            {
                 thread.mailbox.send(mail.clone());
             }
         }

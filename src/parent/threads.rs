@@ -44,6 +44,12 @@ const FAR_DESCRIPTORS: u64 = 2;
 /// Between a module and its logger, a FIFO at either end.
 const CHANNEL_DESCRIPTORS: u64 = 2;
 
+/// Where modules are logged by svtree's own logger, the FIFO to it.
+const SAID_DESCRIPTORS: u64 = 1;
+
+/// svtree's own logger has at least this time to write what it has read.
+const LOGGER_STOP: Duration = Duration::from_secs(2);
+
 /// What svtree itself holds, and what is open for moments.
 const OWN_DESCRIPTORS: u64 = 24;
 
@@ -138,7 +144,9 @@ impl Parent {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         let device = |path: &Path| rustix::fs::stat(path).map(|stat| stat.st_dev);
         let near = matches!((device(&self.services), device(&self.status)), (Ok(one), Ok(other)) if one == other);
-        let each = MODULE_DESCRIPTORS + if near { 0 } else { FAR_DESCRIPTORS };
+        let each = MODULE_DESCRIPTORS
+            + if near { 0 } else { FAR_DESCRIPTORS }
+            + if self.options.log == To::None { 0 } else { SAID_DESCRIPTORS };
         let channels = self.loggers * CHANNEL_DESCRIPTORS;
         let most = limit.map(|limit| limit.saturating_sub(OWN_DESCRIPTORS + channels) / each);
         match most.filter(|most| self.threads.len() as u64 >= *most) {
@@ -161,9 +169,10 @@ impl Parent {
                 watch.homes().remove(name);
             }
             let within = match self.closing {
-                None => None,
+                // What all others have said is written, however urgent their end was.
+                Some(Closing::Stop(within)) if name.is_own_logger() => within.map(|within| within.max(LOGGER_STOP)),
                 Some(Closing::Stop(within)) => within,
-                Some(Closing::Leave) => None,
+                None | Some(Closing::Leave) => None,
             };
             thread.mailbox.send(match (self.closing, &thread.reads) {
                 (Some(Closing::Leave), _) => Mail::Release,

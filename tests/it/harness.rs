@@ -28,7 +28,7 @@ use tempfile::TempDir;
 
 pub use alone::Alone;
 pub use commands::{Bystander, Ran, append, chmod, ran, replace, spawn, text, walk, write, write_fifo};
-pub use disk::Disk;
+pub use disk::{Disk, Freezer};
 pub use logs::{Logger, fifo, logged, logged_lines, logged_size, rotated};
 pub use machine::{AS_NOBODY, executable, is_root, missing, program, skip};
 pub use processes::{

@@ -7,8 +7,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::harness::{
-    Disk, Tree, alive, descriptors, eventually, logged, logged_lines, logged_size, process_field, rotated, signal_pid,
-    stays, text, wait_for,
+    Disk, Freezer, Tree, alive, descriptors, eventually, logged, logged_lines, logged_size, process_field, rotated,
+    signal_pid, stays, text, wait_for,
 };
 
 /// A tree whose modules are logged to files.
@@ -230,6 +230,44 @@ fn a_full_disk_holds_up_only_the_module_that_it_belongs_to() {
     disk.free();
     let expected: Vec<String> = (1..=1000).chain(1..=1000).map(|number| number.to_string()).collect();
     eventually("nothing is lost", || said(&tree, "web") == expected);
+}
+
+#[test]
+fn a_disk_that_does_not_answer_holds_up_only_the_modules_that_log_there() {
+    let tree = tree();
+    let Some(disk) = Freezer::new(&tree, "logs/slow") else { return };
+    tree.start();
+    let run = "#!/bin/sh\ni=0\nwhile :; do i=$((i+1)); echo $i; sleep 0.02; done\n";
+    for name in ["slow", "fast"] {
+        tree.service(name).run(run).moved_in();
+        eventually("its lines", || said(&tree, name).len() > 3);
+    }
+    disk.freeze();
+    let before = said(&tree, "fast").len();
+    eventually("the other one to go on", || said(&tree, "fast").len() > before + 50);
+    let slow = said(&tree, "slow").len();
+    tree.service("later").run(&counting(3)).moved_in();
+    eventually("another one to begin", || said(&tree, "later") == ["1", "2", "3"]);
+    disk.thaw();
+    eventually("it to go on as well", || said(&tree, "slow").len() > slow + 50);
+    let lines = said(&tree, "slow");
+    assert!(lines.iter().enumerate().all(|(index, line)| *line == (index + 1).to_string()), "none is lost");
+    assert!(tree.stop().success());
+    drop(disk);
+}
+
+#[test]
+fn at_a_hurried_end_all_that_was_said_is_written() {
+    let tree = tree();
+    tree.start();
+    tree.service("web").run(&counting(20_000)).moved_in();
+    tree.up("web");
+    eventually("it has begun", || !said(&tree, "web").is_empty());
+    tree.signal_svtree(Signal::QUIT);
+    assert!(tree.ended().success());
+    // What it had no time to say was not said; of what was, nothing is missing.
+    let lines = said(&tree, "web");
+    assert!(lines.iter().enumerate().all(|(index, line)| *line == (index + 1).to_string()), "{}", lines.len());
 }
 
 #[test]

@@ -1,11 +1,12 @@
-//! A small disk that can be filled.
+//! Small disks: one that can be filled, and one that can be made not to answer.
 //!
 //! Must never leave anything mounted.
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use tempfile::TempDir;
 
@@ -27,7 +28,7 @@ impl Disk {
     }
 
     fn mount(words: &[&str], on: &Path) -> Option<i32> {
-        ran(std::process::Command::new("mount").args(words).arg(on)).code
+        ran(Command::new("mount").args(words).arg(on)).code
     }
 
     /// Makes it another one, such as `ro`.
@@ -64,7 +65,50 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        let gone = ran(std::process::Command::new("umount").arg("-l").arg(self.0.path()));
+        let gone = ran(Command::new("umount").arg("-l").arg(self.0.path()));
         assert!(gone.code == Some(0) || std::thread::panicking(), "{gone:?}");
+    }
+}
+
+/// A disk in a file, mounted on a directory of the tree, that does not answer while it is frozen.
+pub struct Freezer(PathBuf);
+
+impl Freezer {
+    /// `None`, with a line that says why, where that cannot be.
+    pub fn new(tree: &Tree, on: &str) -> Option<Freezer> {
+        if !is_root() {
+            skip("a disk that can be frozen takes the right to mount");
+            return None;
+        }
+        for name in ["mkfs.ext4", "fsfreeze", "mount"] {
+            program(name)?;
+        }
+        let (image, on) = (tree.path("elsewhere/image"), tree.path(on));
+        File::create(&image).and_then(|file| file.set_len(16 << 20)).expect("an image");
+        fs::create_dir_all(&on).expect("made");
+        let made = ran(Command::new("mkfs.ext4").arg("-q").arg(&image)).code == Some(0);
+        if !made || ran(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&on)).code != Some(0) {
+            skip("no file can be mounted here");
+            return None;
+        }
+        Some(Freezer(on))
+    }
+
+    /// Nothing that is written there ends until it is thawed.
+    pub fn freeze(&self) {
+        assert_eq!(ran(Command::new("fsfreeze").arg("-f").arg(&self.0)).code, Some(0));
+    }
+
+    /// What has waited goes on.
+    pub fn thaw(&self) {
+        assert_eq!(ran(Command::new("fsfreeze").arg("-u").arg(&self.0)).code, Some(0));
+    }
+}
+
+impl Drop for Freezer {
+    fn drop(&mut self) {
+        // Whoever waits for it would never end.
+        let _ = ran(Command::new("fsfreeze").arg("-u").arg(&self.0));
+        let _ = ran(Command::new("umount").arg("-l").arg(&self.0));
     }
 }
