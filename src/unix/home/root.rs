@@ -211,7 +211,7 @@ fn is_displaced(name: &OsStr) -> bool {
 }
 
 /// Whether a directory was made by the supervision of the module of that name: its `state.json` says so, or there is
-/// none yet, and nothing but a FIFO and other files of ours.
+/// none yet, and nothing but a FIFO and other files of ours, or the lock, which comes first and goes last.
 fn is_left(path: &Path, name: &ModuleName, names: &[OsString]) -> bool {
     match fs::read(path.join(file::STATE)) {
         Ok(bytes) => State::decode(&bytes).is_ok_and(|state| {
@@ -219,13 +219,16 @@ fn is_left(path: &Path, name: &ModuleName, names: &[OsString]) -> bool {
             !alone && state.name == escaped(name.as_bytes())
         }),
         Err(_) => {
+            let is = |name: &str, is: fn(fs::Metadata) -> bool| fs::symlink_metadata(path.join(name)).is_ok_and(is);
             names.iter().all(|name| is_ours(name))
-                && fs::symlink_metadata(path.join(file::SVCONTROL)).is_ok_and(|file| file.file_type().is_fifo())
+                && (is(file::SVCONTROL, |file| file.file_type().is_fifo())
+                    || (names.len() == 1 && is(file::LOCK, |file| file.is_file() && file.len() == 0)))
         }
     }
 }
 
-/// Every directory below the status root that a module's supervision has left something in.
+/// Every directory below the status root that a module's supervision has left something in, or nothing: it was killed
+/// before its first file or after the last one.
 ///
 /// # Errors
 /// The root cannot be read.
@@ -240,8 +243,9 @@ pub fn left(root: &Path) -> io::Result<Vec<ModuleName>> {
             Err(error) if below.is_none() => return Err(error),
             Err(_) => continue,
         };
-        let mut names = Vec::new();
+        let (mut names, mut is_empty) = (Vec::new(), true);
         for entry in entries.flatten() {
+            is_empty = false;
             let name = entry.file_name();
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 let inner = match &below {
@@ -254,8 +258,7 @@ pub fn left(root: &Path) -> io::Result<Vec<ModuleName>> {
             }
         }
         if let Some(name) = below
-            && names.iter().any(|name| is_ours(name))
-            && is_left(&path, &name, &names)
+            && (is_empty || (names.iter().any(|name| is_ours(name)) && is_left(&path, &name, &names)))
         {
             found.push(name);
         }
@@ -315,6 +318,23 @@ mod tests {
             assert!(is_ours(&lock));
             assert!(!root.heal().expect("healed"));
         }
+    }
+
+    #[test]
+    fn a_directory_that_was_hardly_begun_was_left_too() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| directory.path().join(name);
+        for name in ["group/empty", "locked", "others"] {
+            fs::create_dir_all(path(name)).expect("a directory");
+        }
+        fs::write(path("locked/lock"), "").expect("a file");
+        fs::write(path("others/lock"), "somebody's").expect("a file");
+        let mut found = left(directory.path()).expect("read");
+        found.sort();
+        let name = |name: &str| ModuleName::new(name.as_bytes()).expect("a name");
+        assert_eq!(found, [name("group/empty"), name("locked")]);
+        remove(directory.path(), &name("group/empty")).expect("removed");
+        assert!(!path("group").exists() && path("others").exists());
     }
 
     #[test]
