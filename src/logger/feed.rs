@@ -157,8 +157,7 @@ impl Feed {
 
     /// Takes what is in the pipe, at most one batch, and writes it.
     pub fn turn(&mut self, work: &mut Work) -> Turn {
-        let most = self.keeping.batch().saturating_sub(self.spool.len());
-        match self.take(work, most) {
+        match self.take(work, self.keeping.batch()) {
             Ok(Some(0)) => Turn::End,
             Ok(Some(count)) => Turn::Took(count),
             Ok(None) => Turn::Nothing,
@@ -214,6 +213,8 @@ impl Feed {
             self.tell_dropped(work)?;
         }
         let from = self.spool.len();
+        // Nothing is behind, so it is less than half full; to take nothing would look like the end of the pipe.
+        let most = most.min(self.keeping.batch().saturating_sub(from)).max(1);
         let Some(count) = self.spool.take(self.pipe.as_fd(), most)? else { return Ok(None) };
         if count == 0 {
             return Ok(Some(0));
@@ -419,5 +420,42 @@ fn after_dropped<'a>(dropping: &mut bool, raw: &'a [u8]) -> &'a [u8] {
             *dropping = false;
             &raw[end + 1..]
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pure::log::Timestamps;
+    use rustix::pipe::{PipeFlags, pipe_with};
+
+    #[test]
+    fn a_spool_that_is_full_when_a_logger_is_killed_is_no_end_of_the_pipe() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let keeping = Keeping { timestamps: Timestamps::None, ..Keeping::default() };
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
+        let _ = pipe::enlarge(writer.as_fd(), 1 << 20);
+        let line = b"a line of the usual length, or nearly\n";
+        let input = line.repeat(3 * keeping.batch() / line.len());
+        assert_eq!(rustix::io::write(&writer, &input), Ok(input.len()));
+        let open = |work: &mut Work| {
+            let reader = reader.try_clone().expect("a descriptor");
+            Feed::open(reader, dir.path(), Duration::ZERO, Place::Within, keeping, Full::Wait, work).expect("a log")
+        };
+        let mut work = Work::default();
+        let mut feed = open(&mut work);
+        // Killed between the two calls: all that fits was taken, and nothing written.
+        let taken = feed.spool.take(feed.pipe.as_fd(), keeping.batch()).expect("taken");
+        assert_eq!(taken, Some(keeping.batch()));
+        feed.behind = true;
+        assert!(matches!(feed.turn(&mut work), Turn::Took(1..)));
+        drop(feed);
+        let mut feed = open(&mut work);
+        while matches!(feed.turn(&mut work), Turn::Took(_)) {
+            if pipe::peek(reader.as_fd(), 1).expect("looked").is_empty() {
+                break;
+            }
+        }
+        assert!(std::fs::read(dir.path().join("current")).expect("read") == input);
     }
 }
