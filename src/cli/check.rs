@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::out::{cause, complain};
 use crate::pure::command::LETTERS;
-use crate::pure::config::{Policy, Program, ReadyBy};
+use crate::pure::config::{HealthBy, Policy, Program, ReadyBy};
 use crate::pure::name::ModuleName;
 use crate::unix::accounts::{Answer, Asked};
 use crate::unix::environment::Variables;
@@ -113,13 +113,17 @@ impl Check {
                             Some(ReadyBy::Check(words)) => Some(("ready.check: ", words)),
                             Some(ReadyBy::Descriptor(_) | ReadyBy::Notify | ReadyBy::Exit) | None => None,
                         };
+                        let health = match &policy.health.by {
+                            Some(HealthBy::Check(words)) => Some(("health.check: ", words)),
+                            Some(HealthBy::Tcp(_) | HealthBy::Http(_)) | None => None,
+                        };
                         let own = match &policy.program {
                             // No file asks for what is typed.
                             Program::Run | Program::Typed(_) => &vec!["./run".to_owned()],
                             Program::Argv(words) => words,
                         };
                         let own = policy.sandbox.root.is_none().then_some(("", own));
-                        for (what, words) in own.into_iter().chain(check) {
+                        for (what, words) in own.into_iter().chain(check).chain(health) {
                             if let Err(why) = program(path, words, &variables) {
                                 self.mistake(path, &format!("{what}{why}"));
                             }

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::takeover::readiness;
 use super::{Child, Supervise};
 use crate::pure::command::Command;
 use crate::pure::config::{Rules, Stop, When};
@@ -58,8 +59,15 @@ impl Supervise {
                 self.child = Some(Child::adopted(pid, held));
                 self.task.program.store(pid.get(), Ordering::SeqCst);
                 self.lines.push((Level::Notice, format!("took over pid {pid}")));
+                if !replaced {
+                    fresh.readiness = readiness(recorded, record);
+                }
                 self.machine.take_over(fresh);
+                let is_ready = self.recall_care(recorded, record);
                 self.feed(Event::Adopted { pid, paused: recorded.paused });
+                if is_ready {
+                    self.is_ready();
+                }
                 if replaced {
                     self.lines.push((Level::Notice, format!("pid {pid} runs another command, and is ended first")));
                     // However the new one is to be stopped: it waits for this one.

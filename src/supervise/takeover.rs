@@ -244,13 +244,18 @@ pub(super) fn taken(state: &State, record: &Record, exits: VecDeque<Exit>) -> Ta
             None if record.itself => Cause::Itself,
             None => Cause::Asked,
         },
-        readiness: match (record.awaited, record.ready) {
-            (true, _) => Readiness::Awaited,
-            (false, None) => Readiness::Unasked,
-            (false, Some(moment)) => Readiness::Since(Stamp {
-                moment: Moment(moment),
-                wall: state.ready_since.as_deref().and_then(Wall::from_rfc3339).unwrap_or_else(clock::wall),
-            }),
-        },
+        readiness: readiness(state, record),
+    }
+}
+
+/// Whether the program could be relied on.
+pub(super) fn readiness(state: &State, record: &Record) -> Readiness {
+    match (record.awaited, record.ready) {
+        (true, _) => Readiness::Awaited,
+        (false, None) => Readiness::Unasked,
+        (false, Some(moment)) => Readiness::Since(Stamp {
+            moment: Moment(moment),
+            wall: state.ready_since.as_deref().and_then(Wall::from_rfc3339).unwrap_or_else(clock::wall),
+        }),
     }
 }

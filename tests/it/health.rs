@@ -96,6 +96,21 @@ fn a_check_that_cannot_be_made_says_nothing_of_the_program() {
 }
 
 #[test]
+fn check_names_every_mistake_of_what_is_asked() {
+    let tree = Tree::new();
+    let toml = "[ready]\ncheck = './no-ready'\n[health]\ncheck = './no-health'\n";
+    let missing = tree.service("missing").run(SLEEPER).toml(toml).dir();
+    let ran = tree.svtree(["check".into(), missing.into_os_string()]);
+    assert_eq!(ran.code, Some(111));
+    let said = ran.err;
+    assert!(said.contains("ready.check: no-ready: there is no such file"), "{said}");
+    assert!(said.contains("health.check: no-health: there is no such file"), "{said}");
+    let wrong = tree.service("wrong").run(SLEEPER).toml("[health]\nhtpp = 'http://a/'\n").dir();
+    let said = tree.svtree(["check".into(), wrong.into_os_string()]).failed(111);
+    assert!(said.contains("line 2, column 1: unknown key `health.htpp`, did you mean `health.http`?"), "{said}");
+}
+
+#[test]
 fn nothing_is_asked_before_it_is_ready_or_while_it_is_paused() {
     let tree = Tree::running();
     let run = "#!/bin/sh\nuntil [ -e \"$SVTREE_IT/notes/go\" ]; do sleep 0.02; done\necho >&3\nexec sleep 1000\n";

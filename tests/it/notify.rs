@@ -283,9 +283,12 @@ fn a_child_that_is_named_as_the_program_is_the_program() {
         eventually("it to be collected", || !Path::new(&format!("/proc/{shell}")).exists());
         stays(Duration::from_millis(200), "it is up", || tree.pid("web") == Some(pid) && alive(pid));
         tree.letter("web", "k");
-        let next = tree.up_again("web", pid);
-        tree.becomes("web", "ready");
-        let next = tree.pid("web").unwrap_or(next);
+        tree.up_again("web", pid);
+        eventually("the next one to be followed", || {
+            let state = tree.state("web");
+            state["state"] == "ready" && state["followed"] == true && state["restarts"] == 1
+        });
+        let next = tree.up("web");
         let shell: i32 = process_field(next, "PPid").parse().expect("a pid");
         // It, too, belongs to the module.
         tree.letter("web", "d");
