@@ -10,17 +10,17 @@ use std::time::Duration;
 use super::takeover::readiness;
 use super::{Child, Supervise};
 use crate::pure::command::Command;
-use crate::pure::config::{Rules, Stop, When};
+use crate::pure::config::{Program, Rules, Stop, When};
 use crate::pure::exit::{Exit, Signal};
 use crate::pure::machine::{Ended, Event, Left};
 use crate::pure::state::{Record, State};
 use crate::pure::status::Want;
 use crate::pure::time::Moment;
-use crate::unix::adopt::Found;
-use crate::unix::clock;
+use crate::unix::adopt::{self, Found};
 use crate::unix::home::{self, Level, Place, file};
 use crate::unix::prints::Print;
 use crate::unix::raw;
+use crate::unix::{clock, lost};
 
 /// A home that nobody watches is looked at so often: a watch of the kernel for each of many processes would leave none for
 /// others of the same user.
@@ -93,6 +93,25 @@ impl Supervise {
                 self.feed(Event::Begin);
             }
         }
+    }
+
+    /// What a predecessor left running whose records somebody has removed, if it runs the same command.
+    pub(super) fn lost(&self, record: &Record) -> Option<(Record, Found)> {
+        let Program::Typed(words) = &self.task.loaded.policy.program else { return None };
+        if !record.boot_id.is_empty() {
+            return None;
+        }
+        let (pid, stat, held) = lost::find(&self.task.name, self.home.service(), words)?;
+        let started = adopt::between(stat.started);
+        let record = Record {
+            boot_id: adopt::boot_id().to_owned(),
+            directory: self.directory(),
+            pid: Some(pid.get()),
+            started,
+            since: started[0],
+            ..Record::default()
+        };
+        Some((record, Found::Alive(pid, Some(held))))
     }
 
     fn up_again(&mut self) {

@@ -44,6 +44,7 @@ impl Supervise {
         let valid = record.boot_id == adopt::boot_id() && !record.boot_id.is_empty();
         let found = if valid { adopt::find(&record) } else { Found::Nothing };
         if self.task.alone {
+            let (record, found) = self.lost(&record).unwrap_or((record, found));
             return self.begin_alone(&recorded, &record, found, exits);
         }
         let alive = matches!(found, Found::Alive(..));

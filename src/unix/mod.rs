@@ -17,6 +17,7 @@ pub mod home;
 pub mod inbox;
 pub mod listener;
 pub mod log;
+pub mod lost;
 pub mod mark;
 pub mod memory;
 pub mod notify;

@@ -3,7 +3,9 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
-use crate::harness::{Alone, alive, arguments, eventually, is_root, program, runs, skip};
+use rustix::process::Signal;
+
+use crate::harness::{Alone, alive, arguments, eventually, is_root, program, runs, signal_pid, skip};
 
 /// Wrong usage: on standard output, with 100, and nothing on standard error.
 #[track_caller]
@@ -173,6 +175,24 @@ fn a_directory_that_was_emptied_is_filled_again() {
     assert_ne!(pid, other);
     for file in ["lock", "svcontrol", "control", "ok", "status", "state.json", "supervise.log", "supervise.log.wf"] {
         assert!(alone.home("web").join(file).exists(), "{file}");
+    }
+}
+
+#[test]
+fn a_program_whose_files_were_all_removed_is_taken_over_by_the_same_command() {
+    let alone = Alone::new();
+    let pid = alone.start("sleep 1000", &[]);
+    for whole in [false, true] {
+        signal_pid(alone.supervisor(), Signal::KILL);
+        alone.left();
+        if whole {
+            fs::remove_dir_all(alone.home("web")).expect("removed");
+        } else {
+            for file in fs::read_dir(alone.home("web")).expect("read").flatten() {
+                fs::remove_file(file.path()).expect("removed");
+            }
+        }
+        assert_eq!(alone.start("sleep 1000", &[]), pid);
     }
 }
 
