@@ -14,7 +14,7 @@ use std::time::Duration;
 use clap::Args;
 use glob::{MatchOptions, Pattern};
 use jiff::tz::TimeZone;
-use regex::bytes::Regex;
+use regex_lite::Regex;
 
 use super::names;
 use super::out;
@@ -169,7 +169,7 @@ impl Shown<'_> {
     }
 
     fn wants(&self, at: Wall, line: &[u8]) -> bool {
-        self.since.is_none_or(|since| at >= since) && self.args.grep.as_ref().is_none_or(|grep| grep.is_match(line))
+        self.since.is_none_or(|since| at >= since) && matches(self.args.grep.as_ref(), line)
     }
 
     /// Shows what is there, merged by time.
@@ -203,7 +203,7 @@ impl Shown<'_> {
             for log in &mut self.logs {
                 if let Some(line) = log.reader.rest()
                     && self.args.lines != Some(0)
-                    && self.args.grep.as_ref().is_none_or(|grep| grep.is_match(&line))
+                    && matches(self.args.grep.as_ref(), &line)
                 {
                     write_line(&mut out, &log.label, &line)?;
                 }
@@ -329,6 +329,11 @@ fn all(roots: &Roots) -> Found {
     }
     found.sort();
     found
+}
+
+/// Whether `--grep` lets a line through; a byte that is not UTF-8 is any character.
+fn matches(grep: Option<&Regex>, line: &[u8]) -> bool {
+    grep.is_none_or(|grep| grep.is_match(&String::from_utf8_lossy(line)))
 }
 
 #[cfg(test)]
