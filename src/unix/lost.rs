@@ -36,14 +36,18 @@ pub fn find(module: &ModuleName, directory: BorrowedFd<'_>, words: &[Vec<u8>]) -
 }
 
 fn is_it(pid: Pid, module: &ModuleName, words: &[Vec<u8>]) -> Option<Stat> {
+    // What tells most comes first: others that stand there are not to hold up a start.
+    if !runs(&fs::read(format!("/proc/{pid}/cmdline")).ok()?, words) {
+        return None;
+    }
     let stat = remains::stat(pid).ok().flatten()?;
-    let parent = Pid::new(stat.parent).and_then(Executable::of);
-    let own = Pid::new(i32::try_from(std::process::id()).ok()?).and_then(Executable::of)?;
-    let alone = parent.is_none_or(|parent| !parent.is_same(&own));
     let alive = stat.session == pid.get() && !matches!(stat.state, b'Z' | b'X');
-    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let is = alone && alive && runs(&line, words) && environment::mark(pid)? == module.as_bytes();
-    is.then_some(stat)
+    if !alive || environment::mark(pid)? != module.as_bytes() {
+        return None;
+    }
+    let own = Pid::new(i32::try_from(std::process::id()).ok()?).and_then(Executable::of)?;
+    let parent = Pid::new(stat.parent).and_then(Executable::of);
+    parent.is_none_or(|parent| !parent.is_same(&own)).then_some(stat)
 }
 
 /// Whether a command line is that of these words: of a script the kernel puts its interpreter before it, and the path that
