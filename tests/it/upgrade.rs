@@ -490,7 +490,7 @@ fn a_tree_that_was_started_as_svscan_goes_on_as_svscan() {
 #[test]
 fn modules_that_come_go_and_die_meanwhile_end_in_the_true_set() {
     let tree = Tree::running();
-    let names: Vec<String> = (0..10).map(|number| format!("m{number}")).collect();
+    let names: Vec<String> = (0..50).map(|number| format!("m{number}")).collect();
     let drop_in = |name: &String| tree.service(name).run(ONE_COPY).toml("[restart]\ndelay = '10ms'").moved_in();
     for name in &names {
         drop_in(name);
@@ -498,7 +498,7 @@ fn modules_that_come_go_and_die_meanwhile_end_in_the_true_set() {
     for name in &names {
         tree.up(name);
     }
-    for round in 0..20 {
+    for round in 0..50 {
         let mut client = upgrading(&tree);
         let [killed, moved, told] = [1, 4, 7].map(|offset| &names[(round * 3 + offset) % names.len()]);
         if let Some(pid) = tree.pid(killed) {
