@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use super::enable::{self, EnableArgs, Which};
 use super::init::{self, InitArgs};
 use super::log::{self, LogArgs};
 use super::logs::{self, LogsArgs};
@@ -16,6 +17,7 @@ use super::roots::{RootArgs, Roots};
 use super::run::{self, RunArgs, Turn};
 use super::svscan::{self, Order};
 use super::verbs::{self, Verb};
+
 use super::{Program, check, links, out, status};
 use crate::pure::handover;
 use crate::pure::log::TREE_LOGGER;
@@ -58,6 +60,12 @@ enum Static {
     /// write standard input into rotated files: a logger for a `log/run`
     #[command(display_order = 4)]
     Log(LogArgs),
+    /// have modules started when svtree starts: removes the file `down`
+    #[command(display_order = 90, after_help = ENABLE)]
+    Enable(EnableArgs),
+    /// have modules not started when svtree starts: makes the file `down`
+    #[command(display_order = 91, after_help = DISABLE)]
+    Disable(EnableArgs),
     /// have svscan look at everything again
     #[command(display_order = 100)]
     Rescan,
@@ -86,6 +94,11 @@ enum Static {
     #[command(name = accounts::VERB, hide = true)]
     LookUp(LookUpArgs),
 }
+
+const ENABLE: &str = "What runs, and what does not, stays as it is unless --now is given; `svtree up` starts a module for now. \
+    A module whose service.toml says `enabled = false` is not enabled by this.";
+
+const DISABLE: &str = "What runs stays as it is unless --now is given; `svtree down` stops a module for now.";
 
 #[derive(Args)]
 struct StatusArgs {
@@ -207,6 +220,8 @@ fn dispatch(matches: &ArgMatches) -> Result<u8, clap::Error> {
         Static::Logs(args) => logs::run(&args, &roots),
         Static::LogTree => log::tree(&roots.status),
         Static::Status(StatusArgs { names, json }) => status::run(&names, json, &roots),
+        Static::Enable(args) => enable::run(Which::Enable, &args, &roots),
+        Static::Disable(args) => enable::run(Which::Disable, &args, &roots),
         Static::Rescan => svscan::run(Order::Rescan, &roots.status, None),
         Static::Shutdown(EndArgs { wait }) => svscan::run(Order::Shutdown, &roots.status, wait),
         Static::Leave(EndArgs { wait }) => svscan::run(Order::Leave, &roots.status, wait),
@@ -258,7 +273,7 @@ fn one_line(text: &str) -> String {
 }
 
 /// Seconds, also fractions of one.
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     text.parse()
         .ok()
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())

@@ -6,6 +6,8 @@
 
 mod args;
 mod check;
+mod enable;
+mod entries;
 mod init;
 mod links;
 mod log;

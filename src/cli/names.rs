@@ -100,7 +100,7 @@ impl<'a> Tree<'a> {
         if let Some(name) = name(word).filter(|name| self.knows(name)) {
             return Ok(vec![name]);
         }
-        if !is_path(word) && word.as_bytes().iter().any(|byte| b"*?[".contains(byte)) {
+        if is_pattern(word) {
             return matching(word, self.all());
         }
         match self.at(Path::new(word)) {
@@ -131,17 +131,9 @@ impl<'a> Tree<'a> {
     }
 
     fn unknown(&self, bytes: &[u8]) -> String {
-        let status = self.roots.status.display();
-        let typed = printable(bytes);
-        let near = self.all().names.into_iter().map(|name| {
-            let distance = strsim::damerau_levenshtein(&name.to_string(), &typed);
-            (distance, name)
-        });
-        match near.min() {
-            Some((distance, name)) if distance <= 2 => format!("no such module in {status}, did you mean `{name}`?"),
-            Some(_) => format!("no such module in {status}"),
-            None => format!("no such module in {status}, which has none; does svtree run there?"),
-        }
+        let all = self.all().names;
+        let rest = if all.is_empty() { ", which has none; does svtree run there?" } else { "" };
+        unknown(&self.roots.status, bytes, &all) + rest
     }
 
     /// Whether any of the roots is there.
@@ -227,7 +219,29 @@ impl<'a> Tree<'a> {
     }
 }
 
-fn matching(word: &OsStr, all: Selected) -> Result<Vec<ModuleName>, String> {
+/// What is said of a name that is none of these, which stand in `root`.
+#[must_use]
+pub fn unknown(root: &Path, typed: &[u8], names: &[ModuleName]) -> String {
+    let typed = printable(typed);
+    let near = names.iter().map(|name| (strsim::damerau_levenshtein(&name.to_string(), &typed), name)).min();
+    let tip = match near {
+        Some((distance, name)) if distance <= 2 => format!(", did you mean `{name}`?"),
+        Some(_) | None => String::new(),
+    };
+    format!("no such module in {}{tip}", root.display())
+}
+
+/// Whether what was typed is to be matched with names.
+#[must_use]
+pub fn is_pattern(typed: &OsStr) -> bool {
+    !is_path(typed) && typed.as_bytes().iter().any(|byte| b"*?[".contains(byte))
+}
+
+/// Those that a pattern matches.
+///
+/// # Errors
+/// There is none, and perhaps why.
+pub fn matching(word: &OsStr, all: Selected) -> Result<Vec<ModuleName>, String> {
     let pattern = Pattern::new(&text(word.as_bytes())).map_err(|error| format!("the pattern is wrong: {error}"))?;
     let options = MatchOptions { require_literal_separator: true, ..MatchOptions::new() };
     let names: Vec<_> =

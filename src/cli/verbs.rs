@@ -73,15 +73,22 @@ fn goal(command: Command) -> Goal {
 /// Tells all modules that were named, waits for all of them together, and returns the exit code.
 #[must_use]
 pub fn run(verb: &Verb, typed: &[OsString], patience: Duration, roots: &Roots) -> u8 {
+    let selected = Tree::new(roots).select(typed);
+    for (what, why) in &selected.wrong {
+        out::complain("svtree", format!("{} {what}: {why}", verb.name));
+    }
+    let code = if selected.wrong.is_empty() { out::DONE } else { out::FAILED };
+    code.max(send(verb, selected.names, patience, roots))
+}
+
+/// Tells these modules, waits for all of them together, and returns the exit code.
+#[must_use]
+pub fn send(verb: &Verb, names: Vec<ModuleName>, patience: Duration, roots: &Roots) -> u8 {
     let mut code = out::DONE;
     let mut failed = |what: &dyn Display, why: String| {
         out::complain("svtree", format!("{} {what}: {why}", verb.name));
         code = out::FAILED;
     };
-    let selected = Tree::new(roots).select(typed);
-    for (what, why) in selected.wrong {
-        failed(&what, why);
-    }
     let mut waiting = match Waiting::new(verb.goal, patience) {
         Ok(waiting) => waiting,
         Err(error) => {
@@ -89,7 +96,7 @@ pub fn run(verb: &Verb, typed: &[OsString], patience: Duration, roots: &Roots) -
             return out::FAILED;
         }
     };
-    for name in selected.names {
+    for name in names {
         if let Err(why) = tell(verb, &name, &roots.status.join(name.as_os_str()), &mut waiting) {
             failed(&name, why);
         }

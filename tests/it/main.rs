@@ -40,6 +40,7 @@ mod config;
 mod crash;
 mod daemons;
 mod dropin;
+mod enable;
 mod examples;
 mod family;
 mod faults_control;

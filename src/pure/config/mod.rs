@@ -81,6 +81,15 @@ pub fn group(text: &str) -> Result<(), Vec<Mistake>> {
     read(text, &[], &mut Policy::default(), |_, _, _| ())
 }
 
+/// Where a `service.toml` says that its module is not to be started by itself, if it does so.
+#[must_use]
+pub fn disabled_at(text: &str) -> Option<Mistake> {
+    let (table, _) = DeTable::parse_recoverable(text);
+    let (_, value) = table.get_ref().iter().find(|(name, _)| name.get_ref() == "enabled")?;
+    let says_so = value.get_ref().as_bool() == Some(false);
+    says_so.then(|| mistake_at(text, value.span().start, "enabled = false".to_owned()))
+}
+
 /// One key of the file: the table it stands in, its name, and how its value is taken.
 struct Key {
     table: &'static str,
