@@ -4,22 +4,16 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs;
-use std::io::{self, Read};
-use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::out::{cause, complain};
-use crate::pure::command::LETTERS;
-use crate::pure::config::{HealthBy, Policy, Program, ReadyBy};
+use crate::pure::config::Policy;
 use crate::pure::name::ModuleName;
-use crate::unix::accounts::{Answer, Asked};
-use crate::unix::environment::Variables;
+use crate::unix::accounts::Asked;
 use crate::unix::home::file;
 use crate::unix::scan::{self, Entry, Logger, Module};
-use crate::unix::spawn;
+use crate::unix::validate;
 
 /// Checks each directory: a module, a group, or a services directory with such in it.
 pub fn run(directories: &[PathBuf]) -> u8 {
@@ -91,62 +85,11 @@ impl Check {
         match scan::mistakes(path, module, Policy::default()) {
             Err(mistakes) => mistakes.iter().for_each(|mistake| self.mistake(path, mistake)),
             Ok(policy) => {
-                // What is in a root of its own cannot be told from outside: a link in it means something else there.
-                let (key, directory) = match &policy.sandbox.root {
-                    Some(root) => ("root", Some(root)),
-                    None => ("directory", policy.directory.as_ref()),
-                };
-                if let Some(directory) = directory
-                    && !path.join(directory).is_dir()
-                {
-                    self.mistake(path, &format!("{key}: {directory}: there is no such directory"));
-                }
-                if let Some(asked) = Asked::by(&policy) {
-                    let Answer { ids, control_group } = asked.answer_here();
-                    let wrong = ids.err().into_iter().chain(control_group.and_then(Result::err));
-                    wrong.for_each(|why| self.mistake(path, &why));
-                }
-                match variables(path, module, &policy) {
-                    Err(why) => self.mistake(path, &why),
-                    Ok(variables) => {
-                        let check = match &policy.ready.by {
-                            Some(ReadyBy::Check(words)) => Some(("ready.check: ", words)),
-                            Some(ReadyBy::Descriptor(_) | ReadyBy::Notify | ReadyBy::Exit) | None => None,
-                        };
-                        let health = match &policy.health.by {
-                            Some(HealthBy::Check(words)) => Some(("health.check: ", words)),
-                            Some(HealthBy::Tcp(_) | HealthBy::Http(_)) | None => None,
-                        };
-                        let own = match &policy.program {
-                            // No file asks for what is typed.
-                            Program::Run | Program::Typed(_) => &vec!["./run".to_owned()],
-                            Program::Argv(words) => words,
-                        };
-                        let own = policy.sandbox.root.is_none().then_some(("", own));
-                        for (what, words) in own.into_iter().chain(check).chain(health) {
-                            if let Err(why) = program(path, words, &variables) {
-                                self.mistake(path, &format!("{what}{why}"));
-                            }
-                        }
-                    }
-                }
+                let wrong = validate::mistakes(path, module.id, &policy, Asked::answer_here);
+                wrong.iter().for_each(|mistake| self.mistake(path, mistake));
             }
         }
         self.logger(&path.join(file::LOGGER), &module.logger);
-        let finish = path.join("finish");
-        if finish.exists()
-            && let Err(why) = executable(&finish)
-        {
-            self.mistake(path, &format!("finish: {why}"));
-        }
-        for letter in LETTERS.iter().map(|letter| char::from(letter.byte)) {
-            let control = path.join(format!("control/{letter}"));
-            // One that is not executable is switched off, as in runit.
-            let on = fs::metadata(&control).is_ok_and(|found| found.permissions().mode() & 0o111 != 0);
-            if on && let Err(why) = executable(&control) {
-                self.mistake(path, &format!("control/{letter}: {why}"));
-            }
-        }
     }
 
     /// A directory of that name without a `run` is none.
@@ -155,57 +98,6 @@ impl Check {
             Logger::Module(module) => self.module(path, module),
             Logger::Unfinished(..) if path.join("run").exists() => self.mistake(path, "run is not executable"),
             Logger::Unfinished(..) | Logger::None => {}
-        }
-    }
-}
-
-/// The variables that its programs would get.
-fn variables(path: &Path, module: &Module, policy: &Policy) -> Result<Variables, String> {
-    let directory = scan::open(path, module.id)?;
-    Variables::of(directory.as_fd(), policy)
-        .map_err(|not_read| format!("environment_dir: {}: {}", not_read.what, cause(&not_read.error)))
-}
-
-/// Whether a program of a module can be executed, as far as its files tell.
-fn program(service: &Path, words: &[String], variables: &Variables) -> Result<(), String> {
-    let word = words.first().map_or("", String::as_str);
-    // Relative candidates are relative to the service directory.
-    let candidates: Vec<PathBuf> =
-        spawn::candidates(OsStr::new(word), service, variables, false).iter().map(|path| service.join(path)).collect();
-    let mut there = candidates.iter().filter(|path| path.exists());
-    let name = word.strip_prefix("./").unwrap_or(word);
-    match (there.next(), candidates.as_slice()) {
-        (Some(first), _) => executable(first).map_err(|why| format!("{name}: {why}")),
-        (None, [_]) => Err(format!("{name}: there is no such file")),
-        (None, _) => Err(format!("{name}: not found in PATH")),
-    }
-}
-
-fn executable(path: &Path) -> Result<(), String> {
-    let metadata = fs::metadata(path).map_err(|error| cause(&error))?;
-    if !metadata.is_file() {
-        return Err("not a file".to_owned());
-    }
-    if metadata.permissions().mode() & 0o111 == 0 {
-        return Err("not executable".to_owned());
-    }
-    let mut head = Vec::new();
-    let read = || -> io::Result<Vec<u8>> {
-        fs::File::open(path)?.take(256).read_to_end(&mut head)?;
-        Ok(head)
-    };
-    // A program that may be executed but not read is not looked into.
-    let Ok(head) = read() else { return Ok(()) };
-    let Some(line) = head.strip_prefix(b"#!") else {
-        let binary = head.starts_with(b"\x7fELF");
-        return if binary { Ok(()) } else { Err("no program and no script with a #! line".to_owned()) };
-    };
-    let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    let interpreter = line.trim_ascii().split(|byte| *byte == b' ' || *byte == b'\t').next().unwrap_or_default();
-    match Path::new(OsStr::from_bytes(interpreter)).exists() {
-        true => Ok(()),
-        false => {
-            Err(format!("its interpreter {} is not there", scan::shown(Path::new(OsStr::from_bytes(interpreter)))))
         }
     }
 }

@@ -32,5 +32,6 @@ pub mod report;
 pub mod scan;
 pub mod signals;
 pub mod spawn;
+pub mod validate;
 pub mod ward;
 pub mod watch;

@@ -250,7 +250,8 @@ fn check_tells_every_mistake_in_them() {
     let good = small("good", "timeout-finish", "0\n");
     tree.svtree(["check".into(), good.into_os_string()]).ok();
     let missing = small("missing", "service.toml", "environment_dir = 'env'");
-    assert!(tree.svtree(["check".into(), missing.into_os_string()]).failed(111).contains("environment_dir: env: "));
+    let said = tree.svtree(["check".into(), missing.into_os_string()]).failed(111);
+    assert!(said.contains("service.toml: line 1, column 19: environment_dir: env: "), "{said}");
 }
 
 #[test]

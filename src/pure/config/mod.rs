@@ -113,6 +113,21 @@ fn full(table: &str, key: &str) -> String {
     if table.is_empty() { key.to_owned() } else { format!("{table}.{key}") }
 }
 
+/// The line and the column, each from 1, of the value of a key such as `user` or `ready.check` in a file that was read.
+#[must_use]
+pub fn place(text: &str, key: &str) -> Option<(usize, usize)> {
+    let table = DeTable::parse(text).ok()?;
+    let value = match key.split_once('.') {
+        Some((inside, key)) => match table.get_ref().get(inside)?.get_ref() {
+            DeValue::Table(inner) => inner.get(key)?,
+            _ => return None,
+        },
+        None => table.get_ref().get(key)?,
+    };
+    let Mistake { line, column, .. } = mistake_at(text, value.span().start, String::new());
+    Some((line, column))
+}
+
 const KEYS: &[Key] = &[
     key("", "command", |policy, value| {
         policy.program = Program::Argv(command(value)?);
@@ -502,6 +517,14 @@ mod tests {
             mistakes("command = \"a 'b\""),
             ["line 1, column 11: command: a quote is not closed, or a backslash ends the string"]
         );
+    }
+
+    #[test]
+    fn a_key_has_a_place() {
+        let text = "user = 'www'\n[ready]\n  check = './ok'\n";
+        assert_eq!(place(text, "user"), Some((1, 8)));
+        assert_eq!(place(text, "ready.check"), Some((3, 11)));
+        assert_eq!((place(text, "group"), place(text, "user.name"), place("user = ", "user")), (None, None, None));
     }
 
     #[test]
