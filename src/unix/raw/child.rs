@@ -3,9 +3,10 @@
 //! It shares our memory, and until it leaves it our table of descriptors: system calls only, and nothing that the C
 //! library would do for all threads. Must never allocate, lock, panic or return into the frames of its parent.
 
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{CStr, c_int, c_long, c_void};
 use std::os::fd::{AsRawFd, RawFd};
 use std::ptr;
+use std::time::Duration;
 
 use super::clone::Launch;
 use super::process::{Original, schedule, set_default};
@@ -65,10 +66,15 @@ unsafe fn prepare(job: &mut Job<'_>) {
     // SAFETY: as each of these functions says; the launch and all that it points to are alive, and this is the child.
     unsafe {
         leave_mark(job);
+        end_in_time();
         if job.parent != 0 {
             // The moment this one leaves our memory, in the midst of its exec, the kernel wakes the thread that waits for
             // it, and would let it take this processor to write its records, while the program stands still.
             schedule(job.parent, libc::SCHED_BATCH);
+        }
+        // Before it is anybody else's: a handler of ours that somebody calls by a signal would run in our memory.
+        for signal in &job.original.not_default {
+            set_default(*signal);
         }
         let prepared = join_groups(job)
             && begin_session(job)
@@ -84,9 +90,6 @@ unsafe fn prepare(job: &mut Job<'_>) {
             libc::umask(umask);
         }
         launch.environment.write_own_pid(libc::getpid());
-        for signal in &job.original.ignored {
-            set_default(*signal);
-        }
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
@@ -109,6 +112,28 @@ unsafe fn leave_mark(job: &mut Job<'_>) {
                 libc::write(file, mark.bytes().as_ptr().cast::<c_void>(), mark.bytes().len());
                 libc::close(file);
             }
+        }
+    }
+}
+
+/// A child may take so long until its exec is done. What would hold it for ever is a file system that does not answer, or
+/// whoever is the user that it has become, and stops it.
+pub(super) const LONGEST: Duration = Duration::from_secs(10);
+
+/// Has the kernel kill this child if it has not executed by then: also one that is stopped, and without anybody who looks at
+/// a clock, since the thread that could waits for it. An exec takes the timer away.
+unsafe fn end_in_time() {
+    // SAFETY: structures of this frame, for which zeroes are valid; the kernel reads the first and the last and writes the
+    // number. Where there can be no timer a child has no such end, and does nothing worse.
+    unsafe {
+        let mut end: libc::sigevent = std::mem::zeroed();
+        end.sigev_notify = libc::SIGEV_SIGNAL;
+        end.sigev_signo = libc::SIGKILL;
+        let mut timer: c_int = 0;
+        if libc::syscall(libc::SYS_timer_create, libc::CLOCK_MONOTONIC, &raw const end, &raw mut timer) == 0 {
+            // Two times as the kernel reads them here: how often, and when.
+            let times = [[0, 0], [LONGEST.as_secs().cast_signed() as c_long, 0]];
+            libc::syscall(libc::SYS_timer_settime, timer, 0, times.as_ptr(), ptr::null_mut::<c_void>());
         }
     }
 }

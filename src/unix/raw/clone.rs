@@ -6,19 +6,20 @@ use std::borrow::Cow;
 use std::cell::UnsafeCell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use super::child::{Job, Progress, child};
+use super::child::{Job, LONGEST, Progress, child};
 use super::limits::Limits;
 use super::mounts::Mounts;
 use super::process::{ORIGINAL, prepare_process, schedule};
 use super::rights::Rights;
 use super::streams::{Fifo, Output};
 use crate::pure::exit::Pid;
-use crate::unix::clock;
 use crate::unix::mark::Mark;
+use crate::unix::{clock, pidfd};
 
 /// Strings for `execve`: what owns them, and the array of pointers that ends in NULL.
 #[derive(Debug)]
@@ -219,18 +220,33 @@ pub fn start(launch: &Launch<'_>) -> Result<Started, Failure> {
             ptr::read_volatile(&raw const job.grouped),
         )
     };
+    let Progress { step, needs } = progress;
     if errno != 0 {
-        // SAFETY: waits for the child just made, which has ended, and takes no status.
-        while unsafe { libc::waitpid(pid, ptr::null_mut(), 0) } < 0
-            && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
-        {}
-        let Progress { step, needs } = progress;
+        collect(pid);
         return Err(Failure { step, needs, error: io::Error::from_raw_os_error(errno) });
+    }
+    if Duration::from_nanos(clock::boottime().saturating_sub(after)) >= LONGEST
+        && pidfd.as_ref().is_some_and(|pidfd| pidfd::ends_within(pidfd.as_fd(), ENDING))
+    {
+        collect(pid);
+        let text = format!("not done within {}s, so it was killed; something held or stopped it", LONGEST.as_secs());
+        return Err(Failure { step, needs: "", error: io::Error::new(io::ErrorKind::TimedOut, text) });
     }
     match Pid::new(pid) {
         Some(pid) => Ok(Started { pid, pidfd, between: [before, after.max(before)], grouped }),
         None => Err(Failure { step: "cloning", needs: "", error: io::Error::from(io::ErrorKind::Other) }),
     }
+}
+
+/// A child that was killed leaves our memory before it has ended: that takes no longer.
+const ENDING: Duration = Duration::from_secs(1);
+
+/// Collects a child that has ended, or is about to.
+fn collect(pid: c_int) {
+    // SAFETY: waits for a child of this thread, and takes no status.
+    while unsafe { libc::waitpid(pid, ptr::null_mut(), 0) } < 0
+        && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+    {}
 }
 
 /// Whether a child can be born in a control group. It cannot in kernels that lack the clone for it, and is killed at birth
@@ -428,7 +444,6 @@ impl Stack {
 mod tests {
     use super::*;
     use std::ffi::CString;
-    use std::os::fd::AsFd;
 
     use crate::pure::exit::Signal;
     use crate::unix::raw::{kill, kill_by_pidfd};

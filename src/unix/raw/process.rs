@@ -14,8 +14,9 @@ use crate::pure::exit::Signal;
 /// What this process was started with and its programs are to get back.
 #[derive(Debug)]
 pub(super) struct Original {
-    /// Signals that are ignored now; every child sets them to their default.
-    pub(super) ignored: Vec<c_int>,
+    /// Signals that are ignored now, or handled, as faults are by the standard library; every child sets them to their
+    /// default.
+    pub(super) not_default: Vec<c_int>,
     /// The limit of open files before it was raised.
     pub(super) open_files: libc::rlimit,
     /// The file mode creation mask.
@@ -69,21 +70,25 @@ pub fn open_files() -> Option<OpenFiles> {
 
 fn prepare(original: Option<OpenFiles>, held: Option<&[Signal]>) {
     ORIGINAL.get_or_init(|| {
-        let mut ignored = Vec::new();
+        let (mut ignored, mut not_default) = (Vec::new(), Vec::new());
         // SAFETY: `rt_sigaction` and `pthread_sigmask` read and write only the valid structures given to them; no
         // handler is installed. A zeroed `rlimit` is valid. `umask` and `close_range` take numbers.
         unsafe {
             for signal in 1..=LAST_SIGNAL {
                 let mut action: KernelAction = [0; 8];
-                if libc::syscall(libc::SYS_rt_sigaction, signal, ptr::null::<KernelAction>(), &raw mut action, 8) == 0
-                    && action[0] == libc::SIG_IGN
+                if libc::syscall(libc::SYS_rt_sigaction, signal, ptr::null::<KernelAction>(), &raw mut action, 8) < 0
+                    || action[0] == libc::SIG_DFL
                 {
-                    if signal == libc::SIGCHLD {
-                        // Ignored, it would make the kernel reap our children behind our back.
-                        set_default(signal);
-                    } else {
-                        ignored.push(signal);
-                    }
+                    continue;
+                }
+                if signal == libc::SIGCHLD {
+                    // Ignored, it would make the kernel reap our children behind our back.
+                    set_default(signal);
+                    continue;
+                }
+                not_default.push(signal);
+                if action[0] == libc::SIG_IGN {
+                    ignored.push(signal);
                 }
             }
             let mut all: libc::sigset_t = std::mem::zeroed();
@@ -122,7 +127,7 @@ fn prepare(original: Option<OpenFiles>, held: Option<&[Signal]>) {
             libc::mallopt(libc::M_ARENA_MAX, 1);
             let policy = Some(libc::sched_getscheduler(0)).filter(|policy| *policy == libc::SCHED_OTHER);
             let last_capability = last_capability();
-            Original { ignored, open_files, umask, close_range, policy, last_capability }
+            Original { not_default, open_files, umask, close_range, policy, last_capability }
         }
     });
 }
