@@ -8,6 +8,7 @@
 //! - `supervise` (one module) and `parent` (all of them) join the two.
 //! - [`alone`] is one module in a process of its own.
 //! - [`logger`] writes what programs say into files, in a process of its own.
+//! - [`trial`] is one module tried in front, once.
 //! - [`keeper`] stands in front of svscan, and [`init`] in front of any one program.
 //! - [`cli`] is what people type.
 
@@ -19,6 +20,7 @@ pub mod logger;
 pub mod parent;
 pub mod pure;
 pub mod supervise;
+pub mod trial;
 pub mod unix;
 
 /// One heap without a cache for each thread: there is a thread for every module, and it rests.

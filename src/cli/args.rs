@@ -16,6 +16,7 @@ use super::logs::{self, LogsArgs};
 use super::roots::{RootArgs, Roots};
 use super::run::{self, RunArgs, Turn};
 use super::svscan::{self, Order};
+use super::trial::{self, TrialArgs};
 use super::verbs::{self, Verb};
 
 use super::{Program, check, links, out, status};
@@ -78,6 +79,9 @@ enum Static {
     /// have svscan replace itself by the executable that is there now; waits until it is known whether that worked
     #[command(display_order = 103)]
     Upgrade(UpgradeArgs),
+    /// run the program of one service directory here, once, as a tree would
+    #[command(display_order = 4)]
+    Try(TrialArgs),
     /// report every mistake in service directories; starts nothing
     #[command(display_order = 104)]
     Check(CheckArgs),
@@ -234,6 +238,7 @@ fn dispatch(matches: &ArgMatches) -> Result<u8, clap::Error> {
             let said = accounts::said(&asked).ok_or_else(|| clap::Error::new(ErrorKind::InvalidValue))?;
             out::print("svtree", &said)
         }
+        Static::Try(args) => trial::run(&args, &roots),
         Static::Check(CheckArgs { directories }) => check::run(&directories),
         Static::Links(LinksArgs { directory }) => links::run(&directory),
     })

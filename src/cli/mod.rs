@@ -24,6 +24,7 @@ mod svc;
 mod svscan;
 mod svstat;
 mod table;
+mod trial;
 mod verbs;
 mod wait;
 

@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::names::{self, Tree};
+use crate::pure::status::{BadStatus, LENGTH, Status};
 use crate::unix::client;
 use crate::unix::home::file;
 
@@ -68,6 +69,20 @@ impl Place {
         let directory = path.join(file::SUPERVISE);
         let supervised = client::listens(&directory.join(file::OK));
         Ok(Place { directory, layout: Layout::Supervise { service: path.to_owned() }, supervised })
+    }
+
+    /// What its file says; the error of daemontools' own where the file is not one.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn status(&self) -> io::Result<Result<Status, BadStatus>> {
+        // One byte more than there should be, so that a longer file is seen to be wrong.
+        let mut buffer = [0; LENGTH + 1];
+        let bytes = client::read_into(&self.directory.join(file::STATUS), &mut buffer)?;
+        Ok(match self.layout {
+            Layout::Original => Status::from_original(bytes),
+            Layout::Supervise { .. } => Status::from_runit(bytes),
+        })
     }
 
     /// The FIFO that takes letters.

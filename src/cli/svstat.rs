@@ -17,7 +17,6 @@ use super::roots::Roots;
 use super::verbs::NOBODY;
 use crate::pure::name::{ModuleName, unescaped};
 use crate::pure::state::State;
-use crate::pure::status::{LENGTH, Status};
 use crate::pure::time::Wall;
 use crate::unix::home::file;
 use crate::unix::{client, clock};
@@ -61,15 +60,9 @@ impl Look<'_> {
             Err(error) if is_missing(error) => return NOBODY.to_owned(),
             Err(error) => return format!("unable to open {}: {}", file::OK, words(error)),
         }
-        // One byte more than there should be, so that a longer file is seen to be wrong.
-        let mut buffer = [0; LENGTH + 1];
-        let bytes = match client::read_into(&place.directory.join(file::STATUS), &mut buffer) {
-            Ok(bytes) => bytes,
+        let status = match place.status() {
+            Ok(status) => status,
             Err(error) => return format!("unable to read {}: {}", file::STATUS, words(&error)),
-        };
-        let status = match place.layout {
-            Layout::Original => Status::from_original(bytes),
-            Layout::Supervise { .. } => Status::from_runit(bytes),
         };
         match status {
             Ok(status) => status.sentence(self.now, self.normally_up(&place)),
@@ -145,6 +138,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::pure::status::Status;
 
     proptest! {
         #[test]

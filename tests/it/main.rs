@@ -82,4 +82,5 @@ mod stop;
 mod supervise_conf;
 mod survives;
 mod tree_ends;
+mod try_one;
 mod upgrade;

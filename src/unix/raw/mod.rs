@@ -28,7 +28,7 @@ pub use mounts::Mounts;
 pub use notify::{Received, pass_credentials, receive};
 pub use process::{
     OpenFiles, give_way, give_way_no_more, open_files, prepare_process, prepare_process_again, prepare_process_alone,
-    trim_code, umask,
+    prepare_process_in_front, trim_code, umask,
 };
 pub use rights::Rights;
 pub use signal::{cgroup_of, exit_status, kill, kill_by_pidfd, peek_own_thread};

@@ -54,6 +54,12 @@ pub fn prepare_process_alone(held: &[Signal]) {
     prepare(None, Some(held));
 }
 
+/// As [`prepare_process`], for a process in front at a terminal: only `held`, and SIGCHLD, are waited for, and HUP is what
+/// it was.
+pub fn prepare_process_in_front(held: &[Signal]) {
+    prepare(None, Some(held));
+}
+
 /// The limit of open files that svtree was started with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenFiles {
