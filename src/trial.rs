@@ -179,7 +179,7 @@ impl Trial {
     /// Says why the thread is gone, once it is.
     fn hear(&mut self, report: Report) -> Result<Option<Why>, String> {
         match report {
-            Report::Begun(_) if !self.asked => {
+            Report::Begun(_) if !self.asked && self.signal.is_none() => {
                 self.asked = true;
                 let line = Line::open(&self.home.join(file::SVCONTROL));
                 let sent = line.and_then(|line| line.map_or(Ok(false), |line| line.send(b"o", PATIENCE)));

@@ -212,6 +212,7 @@ fn one_that_is_stopped_before_it_ran_has_the_code_of_that_signal() {
     for _ in 0..20 {
         let child = tried(&tree, &dir);
         signal(&child, Signal::TERM);
-        assert!([Some(143), None].contains(&code(child)));
+        let code = code(child);
+        assert!([Some(143), None].contains(&code), "{code:?}: {}", said(&tree));
     }
 }
