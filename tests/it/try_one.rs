@@ -11,7 +11,7 @@ use crate::harness::{DEAF, SLEEPER, SVTREE, Tree, alive, eventually, is_root, si
 /// Tells where it is and what it may do, in the notes of this name, and waits.
 const TELLING: &str = "#!/bin/sh
 { pwd; id; umask; nice; ulimit -a; env | grep -v '^_=' | sort; readlink /proc/self/fd/0
-grep -E 'NoNewPrivs|CapBnd|SigBlk|SigIgn' /proc/$$/status; ls /proc/$$/fd | head -c 6; ps -o sid= -p $$ | grep -c $$; } > told 2>&1
+grep -E 'NoNewPrivs|CapBnd|SigBlk|SigIgn' /proc/self/status; ls /proc/self/fd | wc -l; ps -o sid= -p $$ | grep -c $$; } > told 2>&1
 mv told \"$SVTREE_IT/notes/$TOLD\"
 exec sleep 1000
 ";
