@@ -5,9 +5,11 @@
 use std::io::{self, stdin};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::feed::{Feed, Place, Turn, Work};
+use super::tap::Tap;
 use crate::pure::log::{Full, Keeping};
 use crate::pure::time::Moment;
 use crate::unix::listener::{Heard, Listener};
@@ -56,7 +58,8 @@ pub fn run(options: &Options) -> Result<(), String> {
     let source = source.map_err(|error| format!("reading standard input: {}", plain(&error)))?;
     let capacity = pipe::enlarge(source.as_fd(), PIPE);
     let mut work = Work::default();
-    let feed = Feed::open(source, &options.directory, PATIENCE, Place::Within, options.keeping, Full::Wait, &mut work)
+    let tap = Arc::new(Tap::new(source));
+    let feed = Feed::open(tap, &options.directory, PATIENCE, Place::Within, options.keeping, Full::Wait, &mut work)
         .map_err(|error| format!("opening {error}"))?;
     Logger { feed, work, signals, capacity, trouble: Repeated::default() }.run();
     Ok(())

@@ -3,13 +3,15 @@
 //! Must never hold up a program because nobody reads svtree's output any more.
 
 use std::io::{IsTerminal, stdout};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 use memchr::memchr;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::feed::{Turn, Work};
+use super::tap::Tap;
 use crate::pure::log::{LONGEST, Lines, Timestamps};
 use crate::pure::name::ModuleName;
 use crate::unix::clock;
@@ -17,7 +19,7 @@ use crate::unix::clock;
 /// One stream of lines.
 #[derive(Debug)]
 pub struct Echo {
-    pipe: OwnedFd,
+    tap: Arc<Tap>,
     name: Vec<u8>,
     timestamps: Timestamps,
     /// A line that has not ended.
@@ -33,7 +35,7 @@ const COLOURS: [u8; 6] = [36, 33, 32, 35, 34, 31];
 impl Echo {
     /// What this module says is shown.
     #[must_use]
-    pub fn new(pipe: OwnedFd, name: &ModuleName, timestamps: Timestamps) -> Echo {
+    pub fn new(tap: Arc<Tap>, name: &ModuleName, timestamps: Timestamps) -> Echo {
         let text = name.to_string();
         let name = if stdout().is_terminal() {
             let sum =
@@ -42,19 +44,19 @@ impl Echo {
         } else {
             format!("{text}: ")
         };
-        Echo { pipe, name: name.into_bytes(), timestamps, part: Vec::new() }
+        Echo { tap, name: name.into_bytes(), timestamps, part: Vec::new() }
     }
 
     /// The pipe, readable when there is something to take.
     #[must_use]
     pub fn pipe(&self) -> BorrowedFd<'_> {
-        self.pipe.as_fd()
+        self.tap.pipe()
     }
 
     /// Takes what is in the pipe, at most one batch, and shows the lines that have ended.
     pub fn turn(&mut self, work: &mut Work) -> Turn {
         work.raw.resize(MOST, 0);
-        let count = match rustix::io::retry_on_intr(|| rustix::io::read(&self.pipe, &mut work.raw)) {
+        let count = match rustix::io::retry_on_intr(|| rustix::io::read(self.tap.pipe(), &mut work.raw)) {
             Ok(0) => {
                 self.end_line(work);
                 return Turn::End;

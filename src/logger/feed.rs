@@ -4,16 +4,18 @@
 //! succeeded by one that does the same. Must never wait: who calls it does.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use memchr::{memchr, memchr_iter};
+use memchr::memchr;
 
-use crate::pure::log::{Full, HEADER, Keeping, Lines, Note, Piece, Stamper, piece};
+use super::tap::Tap;
+use crate::pure::log::{Dropped, Full, HEADER, Keeping, Lines, Note, Piece, Stamper, piece};
 use crate::pure::time::Wall;
 use crate::unix::clock;
-use crate::unix::log::{Directory, NotOpened, Spool, Spools, identity, waiting};
+use crate::unix::log::{Directory, NotOpened, Spool, Spools, waiting};
 use crate::unix::pipe;
 use crate::unix::report::plain;
 
@@ -53,7 +55,7 @@ const SPOOL: &str = ".spool";
 /// One stream of lines.
 #[derive(Debug)]
 pub struct Feed {
-    pipe: OwnedFd,
+    tap: Arc<Tap>,
     directory: Directory,
     spool: Spool,
     keeping: Keeping,
@@ -66,8 +68,6 @@ pub struct Feed {
     counts: bool,
     /// Behind all that is in the spool.
     lines: Lines,
-    /// What comes belongs to a line that was dropped.
-    dropping: bool,
     /// So many bytes of what is in the spool, stamped, are in files.
     written: u64,
     /// Something in the spool is not in a file.
@@ -88,7 +88,7 @@ impl Feed {
     /// # Errors
     /// The directory or the spool cannot be had. A disk that is full is none: that is told by the first turn.
     pub fn open(
-        pipe: OwnedFd,
+        tap: Arc<Tap>,
         path: &Path,
         patience: Duration,
         place: Place<'_>,
@@ -105,14 +105,13 @@ impl Feed {
         let within = directory.ends_within_line();
         let mut feed = Feed {
             note: note.unwrap_or(Note { origin: directory.size(), ..Note::default() }),
-            pipe,
+            tap,
             spool,
             keeping,
             full,
             noted: false,
             counts: matches!(place, Place::Within),
             lines: Lines::default(),
-            dropping: false,
             written: 0,
             behind: true,
             within,
@@ -122,16 +121,31 @@ impl Feed {
             directory,
         };
         feed.written = feed.note.written(feed.directory.size());
+        feed.know_dropped(work).map_err(|error| NotOpened::Failed(path.join(SPOOL), error))?;
         let _ = feed.directory.prune(keeping.keep);
         // What fails now fails again at the first turn, which tells it.
         let _ = feed.catch_up(work);
         Ok(feed)
     }
 
+    /// Whether what comes belongs to a line that a predecessor has dropped.
+    fn know_dropped(&self, work: &mut Work) -> io::Result<()> {
+        work.raw.resize(self.spool.len(), 0);
+        self.spool.read(0, &mut work.raw)?;
+        let mut before = Dropped { lines: 0, within: self.note.dropping };
+        before.skip(&work.raw);
+        let mut dropped = self.tap.dropped();
+        // What was dropped since then is known better, and another pipe goes on with no line of that one.
+        if dropped.lines == 0 && self.note.pipe == self.tap.identity() {
+            dropped.within = before.within;
+        }
+        Ok(())
+    }
+
     /// The pipe, readable when there is something to take.
     #[must_use]
     pub fn pipe(&self) -> BorrowedFd<'_> {
-        self.pipe.as_fd()
+        self.tap.pipe()
     }
 
     /// The directory of the log.
@@ -176,8 +190,8 @@ impl Feed {
         if self.behind {
             self.catch_up(work)?;
         }
-        while self.lines.column() > 0 || self.dropping {
-            let ahead = pipe::peek(self.pipe.as_fd(), self.keeping.batch() / 2)?;
+        while self.lines.column() > 0 || self.tap.dropped().within {
+            let ahead = pipe::peek(self.tap.pipe(), self.keeping.batch() / 2)?;
             let count = memchr(b'\n', &ahead).map_or(ahead.len(), |end| end + 1);
             if count == 0 || !matches!(self.take(work, count)?, Some(1..)) {
                 return Ok(false);
@@ -198,7 +212,7 @@ impl Feed {
             self.write(b"\n", clock::wall())?;
         }
         self.lines = Lines::default();
-        self.dropping = false;
+        self.tap.dropped().within = false;
         self.reset()
     }
 
@@ -206,16 +220,27 @@ impl Feed {
         if self.behind {
             self.catch_up(work)?;
         }
-        if !self.noted {
-            self.reset()?;
-        }
-        if self.note.dropped > 0 {
-            self.tell_dropped(work)?;
-        }
+        let tap = Arc::clone(&self.tap);
+        let mut dropped = loop {
+            let mut dropped = tap.dropped();
+            let lines = std::mem::take(&mut dropped.lines);
+            self.note.dropped += lines;
+            self.noted &= lines == 0;
+            if self.noted && self.note.dropped == 0 {
+                break dropped;
+            }
+            drop(dropped);
+            if !self.noted {
+                self.reset()?;
+            }
+            if self.note.dropped > 0 {
+                self.tell_dropped(work)?;
+            }
+        };
         let from = self.spool.len();
         // Nothing is behind, so it is less than half full; to take nothing would look like the end of the pipe.
         let most = most.min(self.keeping.batch().saturating_sub(from)).max(1);
-        let Some(count) = self.spool.take(self.pipe.as_fd(), most)? else { return Ok(None) };
+        let Some(count) = self.spool.take(tap.pipe(), most)? else { return Ok(None) };
         if count == 0 {
             return Ok(Some(0));
         }
@@ -224,7 +249,9 @@ impl Feed {
         work.raw.resize(count, 0);
         self.spool.read(from, &mut work.raw)?;
         work.out.clear();
-        let raw = after_dropped(&mut self.dropping, &work.raw);
+        let raw = dropped.skip(&work.raw);
+        // From here on who writes may be held up.
+        drop(dropped);
         let stamp = work.stamper.stamp(self.keeping.timestamps, self.stamped);
         self.lines.add(raw, stamp, &mut work.out);
         if self.directory.look()? {
@@ -242,26 +269,30 @@ impl Feed {
     fn catch_up(&mut self, work: &mut Work) -> io::Result<()> {
         work.raw.resize(self.spool.len(), 0);
         self.spool.read(0, &mut work.raw)?;
-        work.out.clear();
-        let mut dropping = self.note.dropping;
-        let mut lines = Lines::at(self.note.column);
-        let raw = after_dropped(&mut dropping, &work.raw);
-        lines.add(raw, work.stamper.stamp(self.note.timestamps, self.stamped), &mut work.out);
-        (self.lines, self.dropping) = (lines, dropping);
+        self.lines = self.restamped(work);
         let done = usize::try_from(self.written).unwrap_or(usize::MAX).min(work.out.len());
         self.written = done as u64;
         self.write(&work.out[done..], self.stamped)?;
         // A line of another pipe is not gone on with here.
-        let pipe = identity(self.pipe.as_fd()).unwrap_or_default();
+        let pipe = self.tap.identity();
         if self.note.pipe != pipe {
             if self.within {
                 self.write(b"\n", self.stamped)?;
             }
             self.lines = Lines::default();
-            self.dropping = false;
             self.note.pipe = pipe;
         }
         self.reset()
+    }
+
+    /// What the bytes of the spool become, and where in a line they end.
+    fn restamped(&self, work: &mut Work) -> Lines {
+        work.out.clear();
+        let mut lines = Lines::at(self.note.column);
+        let mut before = Dropped { lines: 0, within: self.note.dropping };
+        let stamp = work.stamper.stamp(self.note.timestamps, self.stamped);
+        lines.add(before.skip(&work.raw), stamp, &mut work.out);
+        lines
     }
 
     /// Everything in the spool is in files: it begins anew.
@@ -275,7 +306,7 @@ impl Feed {
             column: self.lines.column(),
             skip: 0,
             origin: self.directory.size(),
-            dropping: self.dropping,
+            dropping: self.tap.dropped().within,
             ..self.note
         };
         self.spool.note(&self.note)?;
@@ -348,19 +379,20 @@ impl Feed {
         if self.behind {
             self.drop_spool(work);
         }
-        let most = usize::try_from(waiting(self.pipe.as_fd())).unwrap_or(0).min(self.keeping.batch());
+        let mut dropped = self.tap.dropped();
+        let most = usize::try_from(waiting(self.tap.pipe())).unwrap_or(0).min(self.keeping.batch());
         if most == 0 {
             return Turn::Nothing;
         }
         work.raw.resize(most, 0);
-        let count = match rustix::io::read(&self.pipe, &mut work.raw) {
+        let count = match rustix::io::read(self.tap.pipe(), &mut work.raw) {
             Ok(0) => return Turn::End,
             Ok(count) => count,
             Err(_) => return Turn::Stuck(io::Error::other(plain(error))),
         };
-        let raw = after_dropped(&mut self.dropping, &work.raw[..count]);
-        self.count_dropped(raw);
-        let _ = self.spool.note(&Note { dropped: self.note.dropped, dropping: self.dropping, ..self.note });
+        dropped.add(&work.raw[..count]);
+        self.note.dropped += std::mem::take(&mut dropped.lines);
+        let _ = self.spool.note(&Note { dropping: dropped.within, ..self.note });
         Turn::Took(count)
     }
 
@@ -369,30 +401,19 @@ impl Feed {
         if self.spool.read(0, &mut work.raw).is_err() {
             work.raw.clear();
         }
-        work.out.clear();
-        let mut dropping = self.note.dropping;
-        let mut lines = Lines::at(self.note.column);
-        lines.add(
-            after_dropped(&mut dropping, &work.raw),
-            work.stamper.stamp(self.note.timestamps, self.stamped),
-            &mut work.out,
-        );
+        let lines = self.restamped(work);
         let done = usize::try_from(self.written).unwrap_or(usize::MAX).min(work.out.len());
-        self.dropping = dropping;
-        self.count_dropped(&work.out[done..]);
         self.lines = if done == work.out.len() { lines } else { Lines::default() };
+        let mut spooled = Dropped::default();
+        spooled.add(&work.out[done..]);
+        self.note.dropped += spooled.lines;
+        let mut dropped = self.tap.dropped();
+        // What was dropped behind it is what the pipe goes on with.
+        dropped.within |= spooled.within && dropped.lines == 0;
+        drop(dropped);
         // Where not even that can be written, it is before anything is taken.
         let _ = self.reset();
         self.behind = false;
-    }
-
-    /// Counts the lines that are dropped with this, also one that has not ended.
-    fn count_dropped(&mut self, bytes: &[u8]) {
-        self.note.dropped += memchr_iter(b'\n', bytes).count() as u64;
-        if !bytes.is_empty() && !bytes.ends_with(b"\n") {
-            self.note.dropped += 1;
-            self.dropping = true;
-        }
     }
 
     /// Says how many lines were dropped; the spool is empty.
@@ -407,19 +428,8 @@ impl Feed {
         work.out.extend_from_slice(said.as_bytes());
         self.write(&work.out, clock::wall())?;
         self.note.dropped = 0;
+        self.lines = Lines::default();
         self.reset()
-    }
-}
-
-/// What follows the line of which the beginning was dropped.
-fn after_dropped<'a>(dropping: &mut bool, raw: &'a [u8]) -> &'a [u8] {
-    match (*dropping, memchr(b'\n', raw)) {
-        (false, _) => raw,
-        (true, None) => &[],
-        (true, Some(end)) => {
-            *dropping = false;
-            &raw[end + 1..]
-        }
     }
 }
 
@@ -428,6 +438,7 @@ mod tests {
     use super::*;
     use crate::pure::log::Timestamps;
     use rustix::pipe::{PipeFlags, pipe_with};
+    use std::os::fd::AsFd;
 
     #[test]
     fn a_spool_that_is_full_when_a_logger_is_killed_is_no_end_of_the_pipe() {
@@ -439,13 +450,13 @@ mod tests {
         let input = line.repeat(3 * keeping.batch() / line.len());
         assert_eq!(rustix::io::write(&writer, &input), Ok(input.len()));
         let open = |work: &mut Work| {
-            let reader = reader.try_clone().expect("a descriptor");
-            Feed::open(reader, dir.path(), Duration::ZERO, Place::Within, keeping, Full::Wait, work).expect("a log")
+            let tap = Arc::new(Tap::new(reader.try_clone().expect("a descriptor")));
+            Feed::open(tap, dir.path(), Duration::ZERO, Place::Within, keeping, Full::Wait, work).expect("a log")
         };
         let mut work = Work::default();
         let mut feed = open(&mut work);
         // Killed between the two calls: all that fits was taken, and nothing written.
-        let taken = feed.spool.take(feed.pipe.as_fd(), keeping.batch()).expect("taken");
+        let taken = feed.spool.take(feed.tap.pipe(), keeping.batch()).expect("taken");
         assert_eq!(taken, Some(keeping.batch()));
         feed.behind = true;
         assert!(matches!(feed.turn(&mut work), Turn::Took(1..)));

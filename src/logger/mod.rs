@@ -6,5 +6,7 @@
 pub mod alone;
 mod echo;
 mod feed;
+mod relief;
+mod tap;
 pub mod tree;
 mod worker;

@@ -5,8 +5,10 @@
 //! that is full.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +17,8 @@ use crossbeam_channel::Sender;
 
 use super::echo::Echo;
 use super::feed::{Feed, Place, Turn, Work};
+use super::relief::Relief;
+use super::tap::Tap;
 use crate::pure::exit::Pid;
 use crate::pure::log::{Death, LINES, Route, To, kept};
 use crate::pure::name::{ModuleName, unescaped};
@@ -22,7 +26,7 @@ use crate::pure::time::{Moment, Wall};
 use crate::unix::clock;
 use crate::unix::epoll::Epoll;
 use crate::unix::inbox::Inbox;
-use crate::unix::log::{Reach, Spools, identity, last_lines, remember};
+use crate::unix::log::{NotOpened, Reach, Spools, last_lines, remember};
 use crate::unix::pipe;
 use crate::unix::report::{Repeated, plain};
 
@@ -30,7 +34,7 @@ use crate::unix::report::{Repeated, plain};
 #[derive(Debug)]
 pub enum Mail {
     /// Read this pipe, in which the output of the module comes from now on.
-    Open(ModuleName, Route, OwnedFd),
+    Open(ModuleName, Route, Arc<Tap>),
     /// The output of the module goes elsewhere.
     Close(ModuleName),
     /// The program of the module has ended: this pid, at this time.
@@ -73,7 +77,7 @@ enum Sink {
     File(Box<Feed>),
     Shown(Echo),
     /// Its log could not be opened yet.
-    Waits(OwnedFd),
+    Waits(Arc<Tap>),
 }
 
 struct Stream {
@@ -84,7 +88,7 @@ struct Stream {
     pipe: [u64; 2],
     /// Another pipe, read once this one has ended, or is empty when something is in that: who writes to the old one then is
     /// not the program any more.
-    next: Option<(Route, OwnedFd)>,
+    next: Option<(Route, Arc<Tap>)>,
     /// It is tried again then; nothing is taken before.
     stuck: Option<Moment>,
     trouble: Repeated,
@@ -97,6 +101,7 @@ pub struct Worker {
     status: PathBuf,
     epoll: Epoll,
     spools: Arc<Spools>,
+    relief: Arc<Relief>,
     streams: BTreeMap<u64, Stream>,
     count: u64,
     work: Work,
@@ -107,9 +112,9 @@ impl Worker {
     ///
     /// # Errors
     /// There are no descriptors.
-    pub fn new(status: PathBuf, spools: Arc<Spools>) -> io::Result<Worker> {
+    pub fn new(status: PathBuf, spools: Arc<Spools>, relief: Arc<Relief>) -> io::Result<Worker> {
         let epoll = Epoll::new()?;
-        Ok(Worker { status, epoll, spools, streams: BTreeMap::new(), count: 0, work: Work::default() })
+        Ok(Worker { status, epoll, spools, relief, streams: BTreeMap::new(), count: 0, work: Work::default() })
     }
 
     /// Serves until it is told to finish.
@@ -120,13 +125,18 @@ impl Worker {
         let mut busy = false;
         loop {
             let begun = clock::moment();
-            let deadline = self.streams.values().filter_map(|stream| stream.stuck).min();
+            let stuck = self.streams.values().filter(|stream| stream.stuck.is_some());
+            let (deadline, unserved) = stuck.fold((None, false), |(deadline, unserved), stream| {
+                (deadline.into_iter().chain(stream.stuck).min(), unserved || stream.is_unserved())
+            });
+            self.relief.end(unserved);
             let ready = self.epoll.wait(deadline);
             let woken = clock::moment();
+            self.relief.begin(woken);
             if ready.contains(&MAIL) {
                 for mail in inbox.take() {
                     match mail {
-                        Mail::Open(name, route, pipe) => self.open(name, route, pipe),
+                        Mail::Open(name, route, tap) => self.open(name, route, tap),
                         Mail::Close(name) => self.close(&name),
                         Mail::Died(name, pid, at, reach) => self.died(&name, pid, at, reach),
                         Mail::Rotate => self.rotate(),
@@ -158,24 +168,24 @@ impl Worker {
         self.streams.iter().find(|(_, stream)| stream.name == *name).map(|(key, _)| *key)
     }
 
-    fn open(&mut self, name: ModuleName, route: Route, pipe: OwnedFd) {
-        let id = identity(pipe.as_fd()).unwrap_or_default();
+    fn open(&mut self, name: ModuleName, route: Route, tap: Arc<Tap>) {
+        let id = tap.identity();
         if let Some(key) = self.find(&name)
             && let Some(stream) = self.streams.get_mut(&key)
         {
             if stream.pipe != id {
                 // What is in the pipe that it reads comes before what is in another one.
                 if let Some((_, before)) = stream.next.take() {
-                    self.epoll.remove(before.as_fd());
+                    self.epoll.remove(before.pipe());
                 }
                 if stream.stuck.is_none() {
-                    let _ = self.epoll.add(pipe.as_fd(), key | NEXT);
+                    let _ = self.epoll.add(tap.pipe(), key | NEXT);
                 }
-                stream.next = Some((route, pipe));
+                stream.next = Some((route, tap));
                 return;
             }
             if let Some((_, before)) = stream.next.take() {
-                self.epoll.remove(before.as_fd());
+                self.epoll.remove(before.pipe());
             }
             if stream.route == route {
                 return;
@@ -184,8 +194,8 @@ impl Worker {
         }
         self.count += 1;
         let sink = match route.to {
-            To::Inherit => Sink::Shown(Echo::new(pipe, &name, route.keeping.timestamps)),
-            To::File | To::None => Sink::Waits(pipe),
+            To::Inherit => Sink::Shown(Echo::new(tap, &name, route.keeping.timestamps)),
+            To::File | To::None => Sink::Waits(tap),
         };
         let stuck = matches!(sink, Sink::Waits(_)).then(Moment::default);
         let trouble = Repeated::default();
@@ -206,7 +216,7 @@ impl Worker {
         if let Some(stream) = self.streams.remove(&key) {
             self.epoll.remove(stream.pipe());
             if let Some((_, next)) = &stream.next {
-                self.epoll.remove(next.as_fd());
+                self.epoll.remove(next.pipe());
             }
         }
     }
@@ -233,13 +243,15 @@ impl Worker {
 
     fn retry(&mut self, key: u64) {
         let Some(mut stream) = self.streams.remove(&key) else { return };
-        if let Sink::Waits(pipe) = stream.sink {
-            stream.sink = match open(pipe, &stream.route, &self.spools, &mut self.work) {
+        if let Sink::Waits(tap) = stream.sink {
+            let opened = open(&tap, &stream.route, &self.spools, &mut self.work);
+            tap.leave_unserved(opened.is_err());
+            stream.sink = match opened {
                 Ok(feed) => Sink::File(feed),
-                Err((pipe, why)) => {
+                Err(why) => {
                     stream.trouble.failed(format!("logging {}: opening {why}; it is tried again", stream.name));
                     stream.stuck = Some(clock::moment().plus(RETRY));
-                    Sink::Waits(pipe)
+                    Sink::Waits(tap)
                 }
             };
         }
@@ -247,7 +259,7 @@ impl Worker {
             stream.stuck = None;
             let _ = self.epoll.add(stream.pipe(), key);
             if let Some((_, next)) = &stream.next {
-                let _ = self.epoll.add(next.as_fd(), key | NEXT);
+                let _ = self.epoll.add(next.pipe(), key | NEXT);
             }
         }
         self.streams.insert(key, stream);
@@ -293,7 +305,7 @@ impl Worker {
             stream.stuck = Some(clock::moment().plus(RETRY));
             self.epoll.remove(stream.pipe());
             if let Some((_, next)) = &stream.next {
-                self.epoll.remove(next.as_fd());
+                self.epoll.remove(next.pipe());
             }
         }
     }
@@ -314,9 +326,9 @@ impl Worker {
         let Stream { name, sink, next, .. } = stream;
         // The lock of its directory is free before it is taken again.
         drop(sink);
-        if let Some((route, pipe)) = next {
-            self.epoll.remove(pipe.as_fd());
-            self.open(name, route, pipe);
+        if let Some((route, tap)) = next {
+            self.epoll.remove(tap.pipe());
+            self.open(name, route, tap);
         }
     }
 
@@ -369,11 +381,15 @@ const NEXT: u64 = 1 << 63;
 const MAIL: u64 = 0;
 
 impl Stream {
+    fn is_unserved(&self) -> bool {
+        matches!(&self.sink, Sink::Waits(tap) if tap.is_unserved())
+    }
+
     fn pipe(&self) -> BorrowedFd<'_> {
         match &self.sink {
             Sink::File(feed) => feed.pipe(),
             Sink::Shown(echo) => echo.pipe(),
-            Sink::Waits(pipe) => pipe.as_fd(),
+            Sink::Waits(tap) => tap.pipe(),
         }
     }
 
@@ -385,14 +401,9 @@ impl Stream {
     }
 }
 
-/// Opens the log of a route; gives the pipe back where that cannot be.
-fn open(pipe: OwnedFd, route: &Route, spools: &Spools, work: &mut Work) -> Result<Box<Feed>, (OwnedFd, String)> {
-    use std::os::unix::ffi::OsStringExt;
-    let path = PathBuf::from(std::ffi::OsString::from_vec(unescaped(&route.directory)));
-    let opened = pipe.try_clone().map_err(|error| plain(&error)).and_then(|pipe| {
-        let place = Place::At(spools);
-        Feed::open(pipe, &path, Duration::ZERO, place, route.keeping, route.full, work)
-            .map_err(|error| error.to_string())
-    });
-    opened.map(Box::new).map_err(|why| (pipe, why))
+/// Opens the log of a route.
+fn open(tap: &Arc<Tap>, route: &Route, spools: &Spools, work: &mut Work) -> Result<Box<Feed>, NotOpened> {
+    let path = PathBuf::from(OsString::from_vec(unescaped(&route.directory)));
+    let place = Place::At(spools);
+    Feed::open(Arc::clone(tap), &path, Duration::ZERO, place, route.keeping, route.full, work).map(Box::new)
 }

@@ -32,6 +32,7 @@ pub mod report;
 pub mod scan;
 pub mod signals;
 pub mod spawn;
+pub mod timer;
 pub mod validate;
 pub mod ward;
 pub mod watch;

@@ -1,4 +1,4 @@
-//! Pipes: made, looked into, filled by a thread.
+//! Pipes: made, measured, looked into, filled by a thread.
 //!
 //! Must never decide what is done with what is in one.
 
@@ -14,6 +14,12 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_siz
 #[must_use]
 pub fn enlarge(pipe: BorrowedFd<'_>, size: usize) -> usize {
     let _ = fcntl_setpipe_size(pipe, size);
+    self::size(pipe)
+}
+
+/// How much a pipe holds.
+#[must_use]
+pub fn size(pipe: BorrowedFd<'_>) -> usize {
     fcntl_getpipe_size(pipe).unwrap_or(64 * 1024)
 }
 

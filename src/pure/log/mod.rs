@@ -3,6 +3,7 @@
 //! All of it is independent of where the bytes come from. Must never read a clock or touch a file.
 
 mod death;
+mod dropped;
 mod files;
 mod lines;
 mod note;
@@ -13,6 +14,7 @@ mod told;
 use serde::{Deserialize, Serialize};
 
 pub use self::death::{Death, LINES, decode as deaths, kept, with as with_death};
+pub use self::dropped::Dropped;
 pub use self::files::{CURRENT, Piece, is_rotated, name, piece, surplus};
 pub use self::lines::{LONGEST, Lines};
 pub use self::note::{HEADER, Note};
