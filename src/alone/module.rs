@@ -118,7 +118,7 @@ impl Module {
                     service,
                     path,
                     id: Id { device, inode },
-                    loaded: Arc::new(Loaded { policy: policy.clone(), ..nothing() }),
+                    loaded: Arc::new(Loaded { policy: policy.clone(), ..Loaded::default() }),
                     output,
                     typed: Some(Typed { policy, conf: ConfFile::new(conf) }),
                 })
@@ -161,7 +161,7 @@ impl Module {
         let loaded = read(&path)?.unwrap_or_else(|| {
             // As daemontools' own: it tries every second until there is a run.
             let prints = Prints::read(service.as_fd());
-            Loaded { prints, ..nothing() }
+            Loaded { prints, ..Loaded::default() }
         });
         Ok(Module {
             name,
@@ -174,11 +174,6 @@ impl Module {
             typed: None,
         })
     }
-}
-
-/// What asks for nothing; a supervise alone runs no logger.
-fn nothing() -> Loaded {
-    Loaded { policy: Policy::default(), prints: Prints::default(), mistake: None, logged: false }
 }
 
 fn open(directory: &Path) -> io::Result<OwnedFd> {
@@ -194,7 +189,7 @@ fn read(path: &Path) -> Result<Option<Loaded>, String> {
                 Err(mistake) => (Policy::default(), Some(mistake)),
             };
             let policy = Policy { enabled: policy.enabled && module.normally_up, ..policy };
-            Ok(Some(Loaded { policy, prints: module.prints, mistake, ..nothing() }))
+            Ok(Some(Loaded { policy, prints: module.prints, mistake, ..Loaded::default() }))
         }
         Entry::Group { .. } => Err(format!("{}: a group, which svtree run runs", path.display())),
         Entry::Rejected(_, why) => Err(format!("{}: {why}", path.display())),

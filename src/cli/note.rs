@@ -71,8 +71,12 @@ fn note(state: &State, now: Now) -> String {
     let exit = last_exit(state, now.wall);
     // What led to the start of a program is of no interest any more once it has run for long.
     let runs = matches!(state.state, StateName::Up | StateName::Ready) && uptime(state) >= NEWS;
-    let reason = state.reason.as_deref().filter(|_| !runs).map(one_line);
-    let mut parts: Vec<String> = reason.or(exit).into_iter().collect();
+    let rejected = state.rejected.as_deref().filter(|_| state.state != StateName::Rejected);
+    let rejected = rejected.map(|why| one_line(&format!("rejected: {why}")));
+    let said = |reason: &str| rejected.as_ref().is_some_and(|rejected| rejected.ends_with(reason));
+    let reason = state.reason.as_deref().map(one_line).filter(|reason| !runs && !said(reason));
+    let exit = exit.filter(|_| state.reason.is_none() || state.pid.is_some());
+    let mut parts: Vec<String> = rejected.iter().cloned().chain(reason.or(exit)).collect();
     if let Some(next) = state.next_start.as_deref().and_then(Wall::from_rfc3339) {
         // Rounded up: what is still to come is never now.
         let left = between(now.wall, next).as_millis().div_ceil(1000);
@@ -235,6 +239,18 @@ mod tests {
             State { paused: true, changed: true, adopted: true, alarms: false, pid: Some(7), ..state(StateName::Up) };
         assert_eq!(note(&flags, NOW), "paused, changed, adopted, alarms silenced");
         assert_eq!(note(&state(StateName::Up), NOW), "");
+        let why = Some("run: not executable".to_owned());
+        let reason = Some("rejected: run: not executable".to_owned());
+        let rejected =
+            State { rejected: why.clone(), reason, uptime: Some(1e6), changed: true, ..state(StateName::Up) };
+        assert_eq!(note(&rejected, NOW), "rejected: run: not executable, changed");
+        let twice =
+            State { rejected: why.clone(), reason: why.clone(), exits: vec![exit(1)], ..state(StateName::Waiting) };
+        assert_eq!(note(&twice, NOW), "rejected: run: not executable");
+        assert_eq!(
+            note(&State { reason: why.clone(), rejected: why, ..state(StateName::Rejected) }, NOW),
+            "run: not executable"
+        );
         let evil = State { reason: Some("\x1b[2J\n".into()), ..state(StateName::Failed) };
         assert_eq!(note(&evil, NOW), "\u{fffd}[2J\u{fffd}");
     }

@@ -2,6 +2,7 @@
 //!
 //! Must never signal a program or write a module's status: that is its supervise thread's.
 
+mod changes;
 mod conf;
 mod ending;
 mod heal;
@@ -11,6 +12,7 @@ mod others;
 mod threads;
 mod upgrade;
 mod wanted;
+mod wish;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{self, AssertUnwindSafe};
@@ -22,6 +24,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
 
+use self::changes::Verdict;
 use self::conf::ConfFile;
 use self::heal::Suspects;
 use self::looks::LOOK;
@@ -219,6 +222,9 @@ struct Parent {
     troubles: BTreeMap<ModuleName, Repeated>,
     sender: Sender<Report>,
     reports: Receiver<Report>,
+    /// For those who look at what changed modules ask for.
+    judge: Sender<Verdict>,
+    verdicts: Receiver<Verdict>,
     watch: Option<Watch>,
     /// The services directory that is watched; `None` before the first look and while it is missing.
     watched: Option<Id>,
@@ -243,6 +249,7 @@ struct Parent {
 impl Parent {
     fn new(options: Options, services: PathBuf, status: PathBuf, root: Root, upgrade: Upgrade) -> Parent {
         let (sender, reports) = unbounded();
+        let (judge, verdicts) = unbounded();
         let number = number(&status);
         let logs = std::path::absolute(&options.logs).unwrap_or_else(|_| options.logs.clone());
         let logging = Arc::new(Logging { to: options.log, logs });
@@ -267,6 +274,8 @@ impl Parent {
             troubles: BTreeMap::new(),
             sender,
             reports,
+            judge,
+            verdicts,
             watch: None,
             watched: None,
             services_trouble: Repeated::default(),
@@ -299,6 +308,7 @@ impl Parent {
                     self.look_at_what_is_due();
                 }
                 again = self.reconcile();
+                self.look_at_candidates();
             }
             if self.closing.is_some() && self.threads.is_empty() {
                 return self.end();
@@ -326,6 +336,11 @@ impl Parent {
                 while let Some(report) = next {
                     changed |= self.hear(report);
                     next = self.reports.try_recv().ok();
+                }
+            }
+            recv(self.verdicts) -> verdict => {
+                if let Ok(verdict) = verdict {
+                    self.wanted.judged(verdict, clock::moment());
                 }
             }
             recv(told) -> signal => {
@@ -396,7 +411,9 @@ impl Parent {
         match report {
             Report::Reread(name) => {
                 self.wanted.reread(&name, clock::stamp());
-                self.configure(&name, true);
+                if !self.wanted.is_undecided(&name) {
+                    self.configure(&name, true);
+                }
             }
             Report::Stale(name) => {
                 self.wanted.look_at(&BTreeSet::from([name.top()]), &[], clock::stamp());

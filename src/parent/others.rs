@@ -42,6 +42,7 @@ impl Parent {
                 alarms: true,
                 since: clock::wall().rfc3339(),
                 reason: Some(why.clone()),
+                rejected: (state == StateName::Rejected).then(|| why.clone()),
                 directory: escaped(path.as_os_str().as_bytes()),
                 ..State::default()
             };

@@ -6,50 +6,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::changes::{Candidate, Changes};
 use super::conf::ConfFile;
-use crate::pure::config::Policy;
+use super::wish::{Files, Wish};
 use crate::pure::name::{ModuleName, escaped, unescaped};
 use crate::pure::reconcile::{Desired, Id, Wishes};
+use crate::pure::settle::Burst;
 use crate::pure::supervise_conf::Settings;
-use crate::pure::time::{Moment, Stamp, Wall};
+use crate::pure::time::{Moment, Stamp};
 use crate::supervise::Loaded;
-use crate::unix::prints::{self, Prints};
 use crate::unix::report::Repeated;
 use crate::unix::scan::{self, Found, Module, Other};
 use crate::unix::watch::Place;
-
-/// A module that is asked for.
-#[derive(Debug)]
-pub struct Wish {
-    /// Its directory.
-    pub path: PathBuf,
-    /// Which directory that is.
-    pub id: Id,
-    /// What it asks for; `None` until it is complete.
-    pub loaded: Option<Arc<Loaded>>,
-    settled_at: Moment,
-    /// It came as a whole: by a rename, or as a link.
-    arrived: bool,
-    seen: (Prints, Wall),
-    seen_at: Moment,
-    /// Since when its files are missing.
-    missing: Option<Moment>,
-    trouble: Repeated,
-    exposed: Repeated,
-    /// What `enabled` in its file says.
-    asks_enabled: bool,
-    /// What the `supervise.conf` asks of it, where there is one; boxed, since mostly there is none.
-    settings: Option<Box<Settings>>,
-    /// That says something new, which is to hold at once.
-    urgent: bool,
-    /// Its output may go to a logger.
-    logged: bool,
-}
 
 /// A directory that is to be watched, or not any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,7 +72,7 @@ pub struct Wanted {
     strict: bool,
     conf: Option<ConfFile>,
     /// Boxed: the nodes of a map are half empty.
-    modules: BTreeMap<ModuleName, Box<Wish>>,
+    pub(super) modules: BTreeMap<ModuleName, Box<Wish>>,
     /// svtree's own logger, once it is needed.
     logger: Option<Box<Wish>>,
     logger_name: ModuleName,
@@ -113,7 +85,11 @@ pub struct Wanted {
     watched: BTreeMap<ModuleName, (Place, Id)>,
     watching: Vec<Watching>,
     /// Modules that are asked for something new, and whether it is to hold at once.
-    changed: BTreeMap<ModuleName, bool>,
+    pub(super) changed: BTreeMap<ModuleName, bool>,
+    /// What they are to be asked for, once it is known that it can be had.
+    pub(super) changes: Changes,
+    /// What is being written.
+    burst: Burst,
     unknown: BTreeMap<ModuleName, Repeated>,
     /// Modules whose entry came as a whole.
     dropped: BTreeSet<ModuleName>,
@@ -139,6 +115,8 @@ impl Wanted {
             watched: BTreeMap::new(),
             watching: Vec::new(),
             changed: BTreeMap::new(),
+            changes: Changes::default(),
+            burst: Burst::default(),
             unknown: BTreeMap::new(),
             dropped: BTreeSet::new(),
         }
@@ -163,22 +141,9 @@ impl Wanted {
     pub fn inherit(&mut self, handed: HandedWish, now: Moment) {
         let HandedWish { name, path, id, loaded, asks_enabled, settings } = handed;
         let Ok(name) = ModuleName::new(&unescaped(&name)) else { return };
-        let wish = Wish {
-            path: OsString::from_vec(unescaped(&path)).into(),
-            id,
-            settled_at: now,
-            arrived: false,
-            seen: (loaded.prints, Wall::default()),
-            seen_at: now,
-            missing: None,
-            trouble: Repeated::default(),
-            exposed: Repeated::default(),
-            asks_enabled,
-            settings,
-            urgent: false,
-            logged: true,
-            loaded: Some(Arc::new(loaded)),
-        };
+        let path = OsString::from_vec(unescaped(&path)).into();
+        let mut wish = Wish::known(path, id, loaded, now);
+        (wish.asks_enabled, wish.settings) = (asks_enabled, settings);
         self.modules.insert(name, Box::new(wish));
     }
 
@@ -219,7 +184,12 @@ impl Wanted {
     /// When an entry is to be looked at again.
     #[must_use]
     pub fn again(&self) -> Option<Moment> {
-        self.again.values().min().copied()
+        self.again.values().copied().chain(self.changes_due()).min()
+    }
+
+    fn look_at_again(&mut self, name: &ModuleName, at: Moment) {
+        let again = self.again.entry(name.top()).or_insert(at);
+        *again = at.min(*again);
     }
 
     /// The directories whose watch changes since this was asked last.
@@ -280,6 +250,7 @@ impl Wanted {
 
     /// Looks at what is due.
     pub fn look_at_due(&mut self, now: Stamp) {
+        self.look_at_changes(now.moment);
         let due: BTreeSet<ModuleName> =
             self.again.iter().filter(|(_, at)| **at <= now.moment).map(|(name, _)| name.clone()).collect();
         if !due.is_empty() {
@@ -293,6 +264,7 @@ impl Wanted {
             wish.arrived = true;
             wish.ask(name, self.conf.as_mut());
         }
+        self.doubt(name);
         self.look_at(&BTreeSet::from([name.top()]), &[], now);
     }
 
@@ -319,29 +291,39 @@ impl Wanted {
 
         let present: BTreeSet<&ModuleName> = found.modules.iter().map(|(name, ..)| name).collect();
         let (settle, others, again) = (self.settle, &self.others, &mut self.again);
+        let mut wrong = Vec::new();
         self.modules.retain(|name, wish| {
             if present.contains(name) || stays(name, &found) {
                 return true;
             }
-            // Files that are put back within the settle time were never gone.
-            let emptied = others.get(name).is_some_and(|(_, other)| other.id == wish.id && !other.rejected);
-            let since = *wish.missing.get_or_insert(now.moment);
-            let stays = emptied && wish.loaded.is_some() && now.moment.since(since) < settle;
-            if stays {
-                again.insert(name.top(), since.plus(settle));
+            // What is still the same directory may have its files put back.
+            let is_there = |other: &&(PathBuf, Other)| other.1.id == wish.id && wish.loaded.is_some();
+            let Some((_, other)) = others.get(name).filter(is_there) else { return false };
+            let until = wish.missed(other.is_mistake, now.moment).plus(settle);
+            if now.moment < until {
+                let again = again.entry(name.top()).or_insert(until);
+                *again = until.min(*again);
+            } else if other.is_mistake {
+                wrong.push((name.clone(), other.why.clone()));
             }
-            stays
+            now.moment < until || other.is_mistake
         });
+        for (name, why) in wrong {
+            self.reject(name, &why);
+        }
 
         self.unknown.retain(|name, _| !scope.covers(name) || found.unknown.iter().any(|(other, _)| other == name));
         for (name, why) in found.unknown {
-            self.again.insert(name.top(), now.moment.plus(RETRY));
+            self.look_at_again(&name, now.moment.plus(RETRY));
             let line = format!("reading {}: {why}; it stays as it is", self.services.join(name.as_os_str()).display());
             self.unknown.entry(name).or_default().failed(line);
         }
-        for (name, path, module) in found.modules {
-            let whole = arrived.iter().any(|arrived| *arrived == path || path.starts_with(arrived));
-            self.module_found(name, path, &module, whole, now);
+        for (name, path, module) in &found.modules {
+            let whole = arrived.iter().any(|arrived| arrived == path || path.starts_with(arrived));
+            self.module_found(name, path, module, whole, now);
+        }
+        for (name, _, module) in found.modules {
+            self.settle(name, &module, now);
         }
         self.update_watched(scope);
     }
@@ -385,46 +367,64 @@ impl Wanted {
         }
     }
 
-    fn module_found(&mut self, name: ModuleName, path: PathBuf, module: &Module, whole: bool, now: Stamp) {
-        if self.modules.get(&name).is_none_or(|wish| wish.id != module.id) {
-            let settings = self.conf.as_mut().map(|conf| Box::new(conf.settings(&name)));
-            self.modules.insert(name.clone(), Box::new(Wish::new(path, module, settings, now.moment)));
+    fn module_found(&mut self, name: &ModuleName, path: &Path, module: &Module, whole: bool, now: Stamp) {
+        if self.modules.get(name).is_none_or(|wish| wish.id != module.id) {
+            let settings = self.conf.as_mut().map(|conf| Box::new(conf.settings(name)));
+            let wish = Wish::new(path.to_path_buf(), module, settings, now.moment);
+            self.modules.insert(name.clone(), Box::new(wish));
         }
-        let Some(wish) = self.modules.get_mut(&name) else {
-            return;
-        };
-        wish.missing = None;
-        wish.arrived |= whole;
-        if wish.seen != (module.prints, module.changed) {
-            wish.seen = (module.prints, module.changed);
-            wish.seen_at = now.moment;
+        let Some(wish) = self.modules.get_mut(name) else { return };
+        wish.found(module, whole, now.moment);
+        if !wish.arrived && !wish.knows(Files::of(module)) {
+            self.burst.stir(wish.changed_at(module, now));
         }
-        let known = wish.loaded.as_ref().filter(|_| !wish.urgent).is_some_and(|loaded| {
-            (loaded.prints, loaded.logged) == (module.prints, module.logged)
-                && loaded.policy.enabled == (module.normally_up && wish.asks_enabled)
-        });
         if whole {
             self.dropped.insert(name.clone());
         }
-        if known {
+    }
+
+    /// Reads what is new, once it is quiet.
+    fn settle(&mut self, name: ModuleName, module: &Module, now: Stamp) {
+        let (files, strict) = (Files::of(module), self.strict);
+        let Some(wish) = self.modules.get_mut(&name) else { return };
+        if wish.knows(files) {
             wish.arrived = false;
             return;
         }
-        // A running program may write in its directory; only a module that has not begun must be all quiet.
-        let changed = if wish.loaded.is_some() { module.prints.changed() } else { module.changed };
-        let age = prints::age(changed, now.wall).unwrap_or(Duration::ZERO).max(now.moment.since(wish.seen_at));
-        if age < self.settle && !wish.arrived {
-            wish.settled_at = now.moment.plus(self.settle.saturating_sub(age));
-            self.again.insert(name.top(), wish.settled_at);
-            return;
+        let settled_at = self.burst.settles(wish.changed_at(module, now), self.settle);
+        if now.moment < settled_at && !wish.arrived {
+            wish.settled_at = settled_at;
+            return self.look_at_again(&name, settled_at);
         }
         wish.settled_at = now.moment;
         wish.arrived = false;
         let at_once = std::mem::take(&mut wish.urgent);
-        wish.read(&name, module, self.strict, &mut self.others);
-        if wish.loaded.is_some() {
-            *self.changed.entry(name).or_default() |= at_once;
+        let run = scan::digest_of_run(&wish.path, module.prints.run);
+        match wish.read(module, strict) {
+            Ok(policy) if wish.loaded.is_none() || wish.is_same(&policy, files, run) => {
+                self.others.remove(&name);
+                wish.accept(policy, files, run);
+            }
+            Ok(policy) => return self.propose(&name, Candidate::new(policy, files, run, at_once)),
+            Err(why) => {
+                wish.candidate = None;
+                if !wish.reject(&why, Some((files, run))) {
+                    let other = Other { id: module.id, rejected: true, is_mistake: true, why };
+                    self.others.insert(name, (wish.path.clone(), other));
+                    return;
+                }
+            }
         }
+        *self.changed.entry(name).or_default() |= at_once;
+    }
+
+    /// What stands in the place of a module that runs is no module: it runs on.
+    fn reject(&mut self, name: ModuleName, why: &str) {
+        let Some(wish) = self.modules.get_mut(&name) else { return };
+        (wish.candidate, wish.doubted) = (None, true);
+        wish.reject(why, None);
+        self.others.remove(&name);
+        self.changed.entry(name).or_default();
     }
 }
 
@@ -443,23 +443,9 @@ impl Wishes for Wanted {
 impl Wanted {
     /// svtree's own logger is wanted from now on.
     pub fn want_logger(&mut self, path: PathBuf, id: Id, loaded: Loaded, now: Moment) {
-        let seen = (loaded.prints, Wall::default());
-        self.logger = Some(Box::new(Wish {
-            path,
-            id,
-            loaded: Some(Arc::new(loaded)),
-            settled_at: now,
-            arrived: false,
-            seen,
-            seen_at: now,
-            missing: None,
-            trouble: Repeated::default(),
-            exposed: Repeated::default(),
-            asks_enabled: true,
-            settings: None,
-            urgent: false,
-            logged: false,
-        }));
+        let mut wish = Wish::known(path, id, loaded, now);
+        wish.logged = false;
+        self.logger = Some(Box::new(wish));
     }
 
     fn own_logger(&self, name: &ModuleName) -> Option<&Wish> {
@@ -478,78 +464,3 @@ impl Wanted {
 
 /// What could not be looked at is tried again after this time.
 const RETRY: Duration = Duration::from_secs(2);
-
-impl Wish {
-    fn new(path: PathBuf, module: &Module, settings: Option<Box<Settings>>, now: Moment) -> Wish {
-        Wish {
-            path,
-            id: module.id,
-            loaded: None,
-            settled_at: now,
-            arrived: module.linked,
-            seen: (module.prints, module.changed),
-            seen_at: now,
-            missing: None,
-            trouble: Repeated::default(),
-            exposed: Repeated::default(),
-            asks_enabled: true,
-            settings,
-            urgent: false,
-            logged: true,
-        }
-    }
-
-    /// Takes what the `supervise.conf` asks of it now.
-    fn ask(&mut self, name: &ModuleName, conf: Option<&mut ConfFile>) {
-        let settings = conf.map(|conf| Box::new(conf.settings(name)));
-        self.urgent |= self.settings != settings;
-        self.settings = settings;
-    }
-
-    /// Reads what the module asks for: the last good one stays in force, and without one it is rejected.
-    fn read(
-        &mut self,
-        name: &ModuleName,
-        module: &Module,
-        strict: bool,
-        others: &mut BTreeMap<ModuleName, (PathBuf, Other)>,
-    ) {
-        let before = self.loaded.take();
-        self.logged |= module.logged;
-        let mut elsewhere = Policy::default();
-        if let Some(settings) = &self.settings {
-            settings.apply(&mut elsewhere);
-        }
-        let policy = match &module.exposed {
-            Some(exposed) if strict => Err(format!("{exposed}, and --strict is given")),
-            Some(exposed) => {
-                self.exposed.failed(format!("reading {}: {exposed}", self.path.display()));
-                scan::policy(&self.path, module, elsewhere)
-            }
-            None => scan::policy(&self.path, module, elsewhere),
-        };
-        match policy {
-            Ok(mut policy) => {
-                self.trouble.worked(&format!("reading {}: it is in order again", self.path.display()));
-                others.remove(name);
-                self.asks_enabled = policy.enabled;
-                policy.enabled &= module.normally_up;
-                let (prints, logged) = (module.prints, module.logged);
-                self.loaded = Some(Arc::new(Loaded { policy, prints, logged, mistake: None }));
-            }
-            Err(why) => match before {
-                Some(good) => {
-                    let line = format!("reading {}: {why}; the last good one stays in force", self.path.display());
-                    self.trouble.failed(line);
-                    let (prints, logged) = (module.prints, module.logged);
-                    let policy = good.policy.clone();
-                    self.loaded = Some(Arc::new(Loaded { policy, prints, logged, mistake: Some(why) }));
-                }
-                None => {
-                    let other = Other { id: module.id, rejected: true, why };
-                    others.insert(name.clone(), (self.path.clone(), other));
-                }
-            },
-        }
-    }
-}

@@ -19,6 +19,7 @@ pub mod notice;
 pub mod reconcile;
 pub mod restart;
 pub mod sd_notify;
+pub mod settle;
 pub mod size;
 pub mod state;
 pub mod status;

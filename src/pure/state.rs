@@ -263,6 +263,8 @@ pub struct State {
     pub next_start: Option<String>,
     /// Why it is as it is.
     pub reason: Option<String>,
+    /// What is wrong with its files as they are now, or with what they name; what was in force before stays in force.
+    pub rejected: Option<String>,
     /// The last exits, the newest first.
     pub exits: Vec<ExitEntry>,
     /// All exits since it was supervised first.

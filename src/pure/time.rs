@@ -17,6 +17,12 @@ impl Moment {
         Moment(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
     }
 
+    /// This moment moved earlier; the origin instead of an underflow.
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Moment {
+        Moment(self.0.saturating_sub(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
     /// How long before `self` the `earlier` moment was; zero if it was not before.
     #[must_use]
     pub fn since(self, earlier: Moment) -> Duration {

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::program::Origin;
 use super::{Loaded, Supervise};
 use crate::pure::config::{Program, Rules};
 use crate::pure::machine::{Configured, Event};
@@ -36,12 +37,19 @@ impl Supervise {
                     || origin.loaded.logged != self.task.loaded.logged
                     || self.asks_for_other_alarms()
                     || !origin.loaded.policy.starts_as(policy)
-                    || (policy.program == Program::Run && origin.run != self.task.loaded.prints.run)
+                    || (policy.program == Program::Run && !self.runs_the_same_script(origin))
             }),
             enabled: policy.enabled,
             mistake: self.task.loaded.mistake.clone(),
         });
         self.feed(event);
         self.let_logger_go();
+    }
+
+    /// Whether `run` is what the program was started from, be it another file.
+    fn runs_the_same_script(&self, origin: &Origin) -> bool {
+        let now = &self.task.loaded;
+        let digest = origin.loaded.run.filter(|_| origin.run == origin.loaded.prints.run);
+        origin.run == now.prints.run || now.is_run(digest)
     }
 }

@@ -47,7 +47,7 @@ pub use self::terms::{Loaded, Mail, Report, Task, Why};
 pub use self::thread::{Reports, start};
 use crate::pure::config::Program;
 use crate::pure::exit::Pid;
-use crate::pure::machine::{Action, Event, Machine, Phase};
+use crate::pure::machine::{Action, Event, Machine, NotStarted, Phase};
 use crate::pure::restart::Tally;
 use crate::pure::time::Moment;
 use crate::unix::cgroup::Cgroup;
@@ -151,7 +151,7 @@ struct Supervise {
     /// Who is told what of it, where anybody is.
     alarms: Option<Box<Alarms>>,
     /// Why the last start failed, for a failure that repeats.
-    not_started: Option<String>,
+    not_started: Option<NotStarted>,
     names: Names,
     /// Where its memory is limited.
     memory: Option<Memory>,
@@ -181,7 +181,8 @@ struct Supervise {
 impl Supervise {
     fn new(task: Box<Task>, home: Home) -> Supervise {
         let policy = &task.loaded.policy;
-        let machine = Machine::new(policy.rules(), policy.enabled, clock::stamp());
+        let mut machine = Machine::new(policy.rules(), policy.enabled, clock::stamp());
+        machine.begin_mistaken(task.loaded.mistake.clone());
         let look_at = task.alone.then(alone::first_look);
         let glance = match policy.program {
             Program::Typed(_) => Glance::blind(),

@@ -178,11 +178,12 @@ impl Supervise {
 
     fn not_started(&mut self, why: String, shortage: bool) -> Event {
         self.limit_anew();
-        if self.not_started.as_ref() != Some(&why) {
+        if self.not_started.as_ref().is_none_or(|before| before.why != why) {
             self.lines.push((Level::Warning, why.clone()));
-            self.not_started = Some(why.clone());
         }
-        Event::SpawnFailed(NotStarted { why, shortage })
+        let not_started = NotStarted { why, shortage };
+        self.not_started = Some(not_started.clone());
+        Event::SpawnFailed(not_started)
     }
 
     fn spawn_program(

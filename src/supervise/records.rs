@@ -5,7 +5,7 @@
 use std::os::unix::ffi::OsStrExt;
 
 use super::{FIFO_READS, Report, Supervise};
-use crate::pure::machine::{Event, Phase};
+use crate::pure::machine::{Event, NotStarted, Phase};
 use crate::pure::name::escaped;
 use crate::pure::state::State;
 use crate::pure::time::Stamp;
@@ -63,6 +63,13 @@ impl Supervise {
         if let Some(care) = self.care.as_ref().filter(|_| state.pid.is_some()) {
             let Words { status, errno, reloading } = care.vitals.words.clone();
             (state.status, state.errno, state.reloading) = (status, errno, reloading);
+        }
+        if let Some(NotStarted { why, shortage: false }) = &self.not_started
+            && state.rejected.is_none()
+            && state.reason.as_ref() == Some(why)
+        {
+            // What it asks for cannot be had.
+            state.rejected = Some(why.clone());
         }
         state.record = Some(self.record(now));
         state

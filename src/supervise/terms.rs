@@ -35,6 +35,17 @@ pub struct Loaded {
     /// Whether what its program says goes to a logger.
     #[serde(default)]
     pub logged: bool,
+    /// A digest of `run`, unless that is no script.
+    #[serde(default)]
+    pub run: Option<u64>,
+}
+
+impl Loaded {
+    /// Whether `run` is, in effect, the same script as one of this digest.
+    #[must_use]
+    pub fn is_run(&self, run: Option<u64>) -> bool {
+        run.is_some() && self.run == run
+    }
 }
 
 /// Everything that one supervise thread is given.

@@ -36,7 +36,9 @@ pub struct Print {
 }
 
 impl Print {
-    fn of(stat: &Stat) -> Print {
+    /// Of an open file, or one that was looked at.
+    #[must_use]
+    pub fn of(stat: &Stat) -> Print {
         Print { id: id(stat), size: stat.st_size, changed: changed(stat), modified: modified(stat) }
     }
 
@@ -109,6 +111,16 @@ impl Prints {
     #[must_use]
     pub fn ask_as(&self, other: &Prints) -> bool {
         (self.service, self.small) == (other.service, other.small)
+    }
+
+    /// Whether a file that was there is missing in `later`: no time of those that are left tells since when.
+    #[must_use]
+    pub fn has_lost(&self, later: &Prints) -> bool {
+        let small = match (self.small, later.small) {
+            (Some(before), Some(now)) => before != now && now.changed <= before.changed,
+            (before, now) => before.is_some() && now.is_none(),
+        };
+        small || (self.run.is_some() && later.run.is_none()) || (self.service.is_some() && later.service.is_none())
     }
 
     /// When the youngest of them was changed last.

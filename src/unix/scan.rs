@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -13,7 +14,7 @@ use rustix::fs::{Access, AtFlags, Dir, FileType, Mode, OFlags, Stat, accessat, f
 use rustix::io::Errno;
 
 use super::home::file;
-use super::prints::{self, FINISH, Prints, RUN, SERVICE, id};
+use super::prints::{self, FINISH, Print, Prints, RUN, SERVICE, id};
 use super::report::plain;
 use crate::pure::config::{self, Mistake, Policy, Program};
 use crate::pure::family;
@@ -30,11 +31,17 @@ pub const FILES: [&str; 12] = {
 
 const GROUP: &str = "group.toml";
 
+/// Why a directory with nothing but such a `run` is no module.
+const NOT_EXECUTABLE: &str = "run is not executable";
+
 /// Groups in groups are followed this deep; more is a loop of links.
 const DEEPEST: usize = 16;
 
 /// A `service.toml` of more bytes than this is a mistake.
 const LONGEST_FILE: u64 = 1 << 20;
+
+/// A `run` of more bytes than this is a program, and known by its print alone.
+const LONGEST_SCRIPT: u64 = 64 << 10;
 
 /// A directory that is, or will be, a module.
 #[derive(Debug)]
@@ -191,7 +198,7 @@ fn look_into(at: BorrowedFd<'_>, path: &Path, is_logger: bool) -> io::Result<Ent
     };
     match (&run, &service) {
         (None, None) => return Ok(Entry::Incomplete(id(&stat), "it holds no run and no service.toml")),
-        (Some(run), None) if !executable(run) => return Ok(Entry::Incomplete(id(&stat), "run is not executable")),
+        (Some(run), None) if !executable(run) => return Ok(Entry::Incomplete(id(&stat), NOT_EXECUTABLE)),
         (Some(_), _) | (None, Some(_)) => {}
     }
     let finish = there(FINISH)?;
@@ -288,10 +295,34 @@ pub fn open(path: &Path, id: Id) -> Result<OwnedFd, String> {
 /// # Errors
 /// The first mistake of its files, with its place, in one line.
 pub fn policy(path: &Path, module: &Module, elsewhere: Policy) -> Result<Policy, String> {
-    mistakes(path, module, elsewhere).map_err(|mistakes| match mistakes.as_slice() {
+    mistakes(path, module, elsewhere).map_err(|mistakes| in_one_line(&mistakes))
+}
+
+/// The first of many mistakes.
+#[must_use]
+pub fn in_one_line(mistakes: &[String]) -> String {
+    match mistakes {
         [first, rest @ ..] if !rest.is_empty() => format!("{first} (and {} more)", rest.len()),
         all => all.concat(),
-    })
+    }
+}
+
+/// A digest of the `run` in the directory `path`, if it is still the file of this print and no more than a script.
+#[must_use]
+pub fn digest_of_run(path: &Path, print: Option<Print>) -> Option<u64> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = File::from(openat(rustix::fs::CWD, path.join(RUN), flags, Mode::empty()).ok()?);
+    let stat = fstat(&file).ok()?;
+    let is_script = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+        && u64::try_from(stat.st_size).is_ok_and(|size| size <= LONGEST_SCRIPT);
+    if !is_script || print != Some(Print::of(&stat)) {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(stat.st_size).ok()? + 1);
+    file.take(LONGEST_SCRIPT).read_to_end(&mut bytes).ok()?;
+    let mut digest = DefaultHasher::new();
+    (stat.st_mode, bytes).hash(&mut digest);
+    Some(digest.finish())
 }
 
 /// As [`policy`], with every mistake.
@@ -356,6 +387,8 @@ pub struct Other {
     pub id: Id,
     /// Whether it has a mistake; else it may become one.
     pub rejected: bool,
+    /// Whether something is wrong with it, and not merely missing: a module that stood there runs on.
+    pub is_mistake: bool,
     /// Why it is none.
     pub why: String,
 }
@@ -377,19 +410,20 @@ impl Found {
             Ok(Entry::Nothing) => {}
             Ok(Entry::Module(module)) => self.add_module(name, path, module),
             Ok(Entry::Incomplete(id, why)) => {
-                self.others.push((name, path, Other { id, rejected: false, why: why.to_owned() }));
+                let is_mistake = why == NOT_EXECUTABLE;
+                self.others.push((name, path, Other { id, rejected: false, is_mistake, why: why.to_owned() }));
             }
             Ok(Entry::Rejected(id, why)) => {
-                self.others.push((name, path, Other { id, rejected: true, why: why.to_owned() }));
+                self.others.push((name, path, Other { id, rejected: true, is_mistake: true, why: why.to_owned() }));
             }
             Ok(Entry::Group { id, mistake: Some(why), .. }) => {
                 // What ran in it goes on under the last good one.
                 self.kept.push(name.clone());
-                self.others.push((name, path, Other { id, rejected: true, why }));
+                self.others.push((name, path, Other { id, rejected: true, is_mistake: true, why }));
             }
             Ok(Entry::Group { id, .. }) if depth >= DEEPEST => {
                 let why = format!("more than {DEEPEST} groups in each other");
-                self.others.push((name, path, Other { id, rejected: true, why }));
+                self.others.push((name, path, Other { id, rejected: true, is_mistake: true, why }));
             }
             Ok(Entry::Group { id, members, mistake: None, held }) => {
                 self.groups.push((name.clone(), path, id));

@@ -351,6 +351,27 @@ fn a_source_of_users_that_never_answers_holds_up_nobody() {
 }
 
 #[test]
+fn a_change_to_a_user_that_nobody_answers_for_is_rejected_and_holds_up_nobody() {
+    let Some(tree) = tree_with_a_source("for (;;) pause();") else { return };
+    let entry = tree.service("web").toml("command = 'sleep 1000'").moved_in();
+    let pid = sleeping(&tree, "web");
+    replace(&entry.join("service.toml"), "command = 'sleep 600'\nuser = 'ours'", 0o644);
+    let rejected = || tree.state("web")["rejected"].as_str().map(str::to_owned);
+    stays(Duration::from_secs(1), "not in force before it is known", || tree.pid("web") == Some(pid));
+    tree.sleeper("other");
+    tree.up("other");
+    // What follows an `r` waits for what is read, but not for ever.
+    tree.letter("web", "rk");
+    let pid = tree.up_again("web", pid);
+    assert_eq!(arguments(sleeping(&tree, "web")), ["sleep", "1000"]);
+    assert_eq!(wait_for("it to be rejected", rejected), "whether all that it names is there is not known after 5 s");
+    eventually("the answer", || rejected().is_some_and(|why| why == "looking it up: it does not answer within 10 s"));
+    replace(&entry.join("service.toml"), "command = 'sleep 600'\nuser = 'nobody'", 0o644);
+    eventually("it to be accepted", || tree.state("web")["changed"] == true && rejected().is_none());
+    assert_eq!(tree.pid("web"), Some(pid));
+}
+
+#[test]
 fn a_source_of_users_that_crashes_costs_svtree_nothing() {
     let Some(tree) = tree_with_a_source("abort();") else { return };
     tree.service("web").run(NOTING).toml("user = 'ours'").moved_in();

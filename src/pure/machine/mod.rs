@@ -427,6 +427,11 @@ impl Machine {
         }
     }
 
+    /// What is wrong with its files is known before it begins.
+    pub fn begin_mistaken(&mut self, mistake: Option<String>) {
+        self.mistake = mistake;
+    }
+
     fn configured(&mut self, now: Stamp, configured: Configured) {
         self.enabled = configured.enabled;
         self.mistake = configured.mistake;

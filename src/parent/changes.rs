@@ -1,0 +1,191 @@
+//! A change of a module that is supervised: it is looked at whole before it takes the place of what is in force, and rejected
+//! if anything that it names is not there. Then the last good one stays in force, and it is looked at again.
+//!
+//! What it names may be where nobody answers, so others look: must never wait for them, and must never start or stop
+//! anything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::thread::Builder;
+use std::time::Duration;
+
+use super::Parent;
+use super::wanted::Wanted;
+use super::wish::Files;
+use crate::pure::config::Policy;
+use crate::pure::name::ModuleName;
+use crate::pure::reconcile::Id;
+use crate::pure::time::Moment;
+use crate::unix::accounts::Asked;
+use crate::unix::report::plain;
+use crate::unix::{clock, scan, validate};
+
+/// So many look at the same time.
+const MOST: usize = 8;
+/// One who has not answered by then is not waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// What was rejected is looked at again after this time: a user or a program may come, of which no file here tells.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// What the files of a module ask for, as long as it is not in force.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    policy: Policy,
+    pub(super) files: Files,
+    /// The digest of its `run`.
+    run: Option<u64>,
+    /// What can be is to hold at once.
+    at_once: bool,
+    /// It was found to be wrong before.
+    wrong: bool,
+    /// The number of the question that is out.
+    asked: Option<u64>,
+}
+
+impl Candidate {
+    pub(super) fn new(policy: Policy, files: Files, run: Option<u64>, at_once: bool) -> Candidate {
+        Candidate { policy, files, run, at_once, wrong: false, asked: None }
+    }
+}
+
+/// The questions about all candidates.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    number: u64,
+    to_ask: BTreeSet<ModuleName>,
+    /// Those that are being looked at, and since when.
+    out: BTreeMap<u64, (ModuleName, Moment)>,
+    again: BTreeMap<ModuleName, Moment>,
+}
+
+/// Whether all is there that a candidate names.
+#[derive(Debug)]
+pub(super) struct Question {
+    number: u64,
+    path: PathBuf,
+    id: Id,
+    policy: Policy,
+}
+
+/// What is wrong with a candidate.
+#[derive(Debug)]
+pub(super) struct Verdict {
+    number: u64,
+    name: ModuleName,
+    wrong: Vec<String>,
+}
+
+impl Wanted {
+    /// Files that can be read ask for something else than what is in force.
+    pub(super) fn propose(&mut self, name: &ModuleName, candidate: Candidate) {
+        let Some(wish) = self.modules.get_mut(name) else { return };
+        wish.candidate = Some(Box::new(candidate));
+        self.changes.again.remove(name);
+        self.changes.to_ask.insert(name.clone());
+    }
+
+    /// Whether it will soon be known what of a module's files is in force; if so it is told at once then.
+    pub(super) fn is_undecided(&mut self, name: &ModuleName) -> bool {
+        let Some(candidate) = self.modules.get_mut(name).and_then(|wish| wish.candidate.as_mut()) else { return false };
+        let is_out = candidate.asked.is_some_and(|number| self.changes.out.contains_key(&number));
+        let undecided = is_out || (candidate.asked.is_none() && self.changes.to_ask.contains(name));
+        candidate.at_once |= undecided;
+        undecided
+    }
+
+    /// The next one that is to be looked at, if somebody may look.
+    fn next_question(&mut self, now: Moment) -> Option<(ModuleName, Question)> {
+        while self.changes.out.len() < MOST {
+            let name = self.changes.to_ask.pop_first()?;
+            let Some(wish) = self.modules.get_mut(&name) else { continue };
+            let Some(candidate) = wish.candidate.as_mut().filter(|candidate| candidate.asked.is_none()) else {
+                continue;
+            };
+            self.changes.number += 1;
+            let number = self.changes.number;
+            candidate.asked = Some(number);
+            self.changes.out.insert(number, (name.clone(), now));
+            let question = Question { number, path: wish.path.clone(), id: wish.id, policy: candidate.policy.clone() };
+            return Some((name, question));
+        }
+        None
+    }
+
+    /// What is wrong with a candidate is known. One that is late counts as well.
+    pub(super) fn judged(&mut self, Verdict { number, name, wrong }: Verdict, now: Moment) {
+        self.changes.out.remove(&number);
+        let asked = |candidate: &mut Box<Candidate>| candidate.asked == Some(number);
+        let Some(wish) = self.modules.get_mut(&name) else { return };
+        let Some(mut candidate) = wish.candidate.take_if(asked) else { return };
+        let at_once = std::mem::take(&mut candidate.at_once);
+        if wrong.is_empty() {
+            let Candidate { policy, files, run, .. } = *candidate;
+            wish.accept(policy, files, run);
+        } else {
+            wish.reject(&scan::in_one_line(&wrong), Some((candidate.files, candidate.run)));
+            wish.candidate = Some(Box::new(Candidate { asked: None, wrong: true, ..*candidate }));
+            self.changes.again.insert(name.clone(), now.plus(AGAIN));
+        }
+        *self.changed.entry(name).or_default() |= at_once;
+    }
+
+    /// When something is due here.
+    pub(super) fn changes_due(&self) -> Option<Moment> {
+        let given_up = self.changes.out.values().map(|(_, since)| since.plus(PATIENCE));
+        self.changes.again.values().copied().chain(given_up).min()
+    }
+
+    /// Does what is due.
+    pub(super) fn look_at_changes(&mut self, now: Moment) {
+        let given_up =
+            |(number, (_, since)): (&u64, &(ModuleName, Moment))| (since.plus(PATIENCE) <= now).then_some(*number);
+        let given_up: Vec<u64> = self.changes.out.iter().filter_map(given_up).collect();
+        for number in given_up {
+            let Some((name, _)) = self.changes.out.remove(&number) else { continue };
+            let Some(wish) = self.modules.get_mut(&name) else { continue };
+            let of_this = |candidate: &&mut Box<Candidate>| candidate.asked == Some(number);
+            let Some(candidate) = wish.candidate.as_mut().filter(of_this) else { continue };
+            let (files, at_once) = ((candidate.files, candidate.run), std::mem::take(&mut candidate.at_once));
+            // An older answer says more.
+            if !candidate.wrong {
+                let why = format!("whether all that it names is there is not known after {} s", PATIENCE.as_secs());
+                wish.reject(&why, Some(files));
+            }
+            *self.changed.entry(name).or_default() |= at_once;
+        }
+        let due: Vec<ModuleName> =
+            self.changes.again.iter().filter(|(_, at)| **at <= now).map(|(name, _)| name.clone()).collect();
+        for name in due {
+            self.changes.again.remove(&name);
+            self.changes.to_ask.insert(name);
+        }
+    }
+
+    /// What was rejected is looked at again now.
+    pub(super) fn doubt(&mut self, name: &ModuleName) {
+        if self.changes.again.remove(name).is_some() {
+            self.changes.to_ask.insert(name.clone());
+        }
+    }
+}
+
+impl Parent {
+    /// Has others look at what there is to be looked at.
+    pub(super) fn look_at_candidates(&mut self) {
+        while let Some((name, question)) = self.wanted.next_question(clock::moment()) {
+            let number = question.number;
+            let (of, verdicts) = (name.clone(), self.judge.clone());
+            let judge = Builder::new().name("look".to_owned()).stack_size(128 * 1024).spawn(move || {
+                let Question { path, id, policy, .. } = question;
+                let answer = |asked: &Asked| asked.answer_from_files().unwrap_or_else(|| asked.answer_elsewhere());
+                let wrong = validate::mistakes(&path, id, &policy, answer);
+                // The parent may be on its way out.
+                let _ = verdicts.send(Verdict { number, name: of, wrong });
+            });
+            if let Err(error) = judge {
+                let wrong = vec![format!("starting a thread: {}", plain(&error))];
+                self.wanted.judged(Verdict { number, name, wrong }, clock::moment());
+            }
+        }
+    }
+}
