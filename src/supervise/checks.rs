@@ -3,18 +3,17 @@
 //!
 //! Must never run one beside another of its kind, and never leave anything of one that takes too long.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
+use super::helper::{HandedHelper, Helper, Seen};
 use super::{Child, Mail, Supervise};
 use crate::pure::config::{Health, HealthBy, ReadyBy};
-use crate::pure::exit::{How, Pid, Signal};
+use crate::pure::exit::{How, Pid};
 use crate::pure::time::Moment;
 use crate::unix::home::Level;
-use crate::unix::{clock, endpoint, pidfd, raw, remains, report, spawn};
+use crate::unix::{clock, endpoint, raw, report, spawn};
 
 /// A check of readiness has no longer than this.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -48,85 +47,57 @@ impl Asked {
 /// A check that runs.
 #[derive(Debug)]
 pub(super) struct Check {
-    child: Child,
+    helper: Helper,
     about: About,
     /// Its command line, for people.
     name: String,
     limit: Duration,
-    /// When it is killed; `None` once it was.
-    kill_at: Option<Moment>,
-    /// Its time was up before it had ended.
-    is_late: bool,
+    /// Its time was up before it had ended: its end is waited for until then.
+    late: Option<Moment>,
     /// Nobody waits for its answer any more.
     dropped: bool,
 }
 
 impl Check {
     pub(super) fn child(&self) -> &Child {
-        &self.child
+        self.helper.child()
     }
 
     pub(super) fn pid(&self) -> Pid {
-        self.child.pid
+        self.helper.pid()
     }
 
     /// Readable once it has ended.
     pub(super) fn ended(&self) -> Option<BorrowedFd<'_>> {
-        self.child.ended()
+        self.helper.ended()
     }
 
     /// When it must be looked at.
     pub(super) fn deadline(&self) -> Option<Moment> {
-        let look = self.child.withheld.then(|| clock::moment().plus(Duration::from_secs(1)));
-        [self.kill_at, look].into_iter().flatten().min()
+        [self.helper.deadline(), self.late.filter(|_| !self.dropped)].into_iter().flatten().min()
     }
 
-    /// It is not reaped yet, so its session can be nobody else's.
-    fn kill(&mut self) {
-        self.kill_at = None;
-        let _ = match &self.child.pidfd {
-            Some(pidfd) => raw::kill_by_pidfd(pidfd.as_fd(), Signal::KILL),
-            None => raw::kill(self.child.pid, Signal::KILL),
-        };
-        self.kill_session();
-    }
-
-    fn kill_session(&self) {
-        for member in remains::of_session(self.child.pid).unwrap_or_default() {
-            member.signal(Signal::KILL);
+    /// Its answer.
+    fn answer(&self, how: Option<How>) -> Result<(), String> {
+        match how {
+            Some(how) if self.late.is_none() && how.success() => Ok(()),
+            Some(how) if self.late.is_none() => Err(format!("{}: {how}", self.name)),
+            Some(_) | None => {
+                Err(format!("{}: takes longer than {}s, and is killed", self.name, self.limit.as_secs_f64()))
+            }
         }
     }
 
-    /// Its answer, if its time was up.
-    fn late(&self) -> Result<(), String> {
-        Err(format!("{}: takes longer than {}s, and is killed", self.name, self.limit.as_secs_f64()))
-    }
-
-    pub(super) fn handed(&self) -> HandedCheck {
-        HandedCheck { pid: self.child.pid.get() }
+    pub(super) fn handed(&self) -> HandedHelper {
+        self.helper.handed()
     }
 
     /// The check again, to be ended: the question is asked anew.
-    pub(super) fn handed_down(handed: &HandedCheck) -> Option<Check> {
-        let pid = handed.pid()?;
-        let child = Child::adopted(pid, pidfd::open(pid).ok());
+    pub(super) fn handed_down(handed: &HandedHelper) -> Option<Check> {
+        let mut helper = Helper::handed_down(handed, true)?;
+        helper.kill();
         let (name, limit) = (String::new(), Duration::ZERO);
-        let mut check =
-            Check { child, about: About::Readiness, name, limit, kill_at: None, is_late: false, dropped: true };
-        check.kill();
-        Some(check)
-    }
-}
-
-/// A check as it is handed down to the next svtree.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct HandedCheck {
-    pid: i32,
-}
-
-impl HandedCheck {
-    pub(super) fn pid(&self) -> Option<Pid> {
-        Pid::new(self.pid)
+        Some(Check { helper, about: About::Readiness, name, limit, late: None, dropped: true })
     }
 }
 
@@ -222,9 +193,8 @@ impl Supervise {
         if started.pidfd.is_none() {
             self.wait_elsewhere(started.pid);
         }
-        let kill_at = Some(clock::moment().plus(limit));
-        let child = Child::new(started.pid, started.pidfd);
-        self.checks.push(Check { child, about, name: words.join(" "), limit, kill_at, is_late: false, dropped: false });
+        let helper = Helper::new(started, limit, true);
+        self.checks.push(Check { helper, about, name: words.join(" "), limit, late: None, dropped: false });
         Ok(())
     }
 
@@ -233,40 +203,23 @@ impl Supervise {
     pub(super) fn look_at_checks(&mut self) {
         let now = clock::moment();
         for mut check in std::mem::take(&mut self.checks) {
-            let how = match pidfd::peek(check.child.pid) {
-                Ok(Some(how)) => how,
-                Err(_) => How::Unknown,
-                Ok(None) => {
-                    check.child.withheld =
-                        check.child.pidfd.as_ref().is_some_and(|pidfd| pidfd::is_readable(pidfd.as_fd()));
-                    let is_due = check.kill_at.is_some_and(|at| at <= now);
+            let (about, answer) = match check.helper.look(now) {
+                Seen::Ended(_) if check.dropped => continue,
+                Seen::Ended(how) => (check.about, check.answer(Some(how))),
+                seen => {
+                    if seen == Seen::TooLong {
+                        check.late = Some(now.plus(LATE));
+                    }
                     // One that KILL does not end at once is not waited for.
-                    let is_heard = is_due && check.is_late && !std::mem::replace(&mut check.dropped, true);
-                    if is_due {
-                        check.kill();
-                        check.kill_at = (!check.is_late).then(|| now.plus(LATE));
-                        check.is_late = true;
-                    }
-                    let (about, answer) = (check.about, check.late());
+                    let is_heard = check.late.is_some_and(|by| by <= now) && !check.dropped;
+                    check.dropped |= is_heard;
+                    let heard = is_heard.then(|| (check.about, check.answer(None)));
                     self.checks.push(check);
-                    if is_heard {
-                        self.heard_check(about, answer);
-                    }
-                    continue;
+                    let Some(heard) = heard else { continue };
+                    heard
                 }
             };
-            if remains::may_exist() {
-                check.kill_session();
-            }
-            pidfd::reap(check.child.pid);
-            if !check.dropped {
-                let answer = match how.success() {
-                    _ if check.is_late => check.late(),
-                    true => Ok(()),
-                    false => Err(format!("{}: {how}", check.name)),
-                };
-                self.heard_check(check.about, answer);
-            }
+            self.heard_check(about, answer);
         }
     }
 
@@ -296,7 +249,7 @@ impl Supervise {
     pub(super) fn drop_checks(&mut self) {
         for check in &mut self.checks {
             check.dropped = true;
-            check.kill();
+            check.helper.kill();
         }
         if let Some(asked) = &mut self.asking_health {
             asked.by = None;

@@ -14,7 +14,8 @@ use crossbeam_channel::{Receiver, Sender};
 use serde::{Deserialize, Serialize};
 
 use super::alarms::HandedTeller;
-use super::checks::{Check, HandedCheck};
+use super::checks::Check;
+use super::helper::HandedHelper;
 use super::logger::Draining;
 use super::scripts::{HandedScript, Script};
 use super::takeover::taken;
@@ -65,7 +66,7 @@ pub struct Handed {
     #[serde(default)]
     scripts: Vec<HandedScript>,
     #[serde(default)]
-    checks: Vec<HandedCheck>,
+    checks: Vec<HandedHelper>,
     #[serde(default)]
     tellers: Vec<HandedTeller>,
     /// Where the program says that it is ready,
@@ -103,7 +104,7 @@ impl Handed {
         program
             .into_iter()
             .chain(self.scripts.iter().filter_map(HandedScript::pid))
-            .chain(self.checks.iter().filter_map(HandedCheck::pid))
+            .chain(self.checks.iter().filter_map(HandedHelper::pid))
             .chain(self.tellers.iter().filter_map(HandedTeller::pid))
             .filter(|pid| pidfd::peek(*pid).is_ok())
     }
