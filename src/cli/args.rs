@@ -13,6 +13,7 @@ use super::enable::{self, EnableArgs, Which};
 use super::init::{self, InitArgs};
 use super::log::{self, LogArgs};
 use super::logs::{self, LogsArgs};
+use super::plan::{self, PlanArgs};
 use super::roots::{RootArgs, Roots};
 use super::run::{self, RunArgs, Turn};
 use super::svscan::{self, Order};
@@ -79,6 +80,9 @@ enum Static {
     /// have svscan replace itself by the executable that is there now; waits until it is known whether that worked
     #[command(display_order = 103)]
     Upgrade(UpgradeArgs),
+    /// show what would happen if a prepared tree were in force
+    #[command(display_order = 5)]
+    Plan(PlanArgs),
     /// run the program of one service directory here, once, as a tree would
     #[command(display_order = 4)]
     Try(TrialArgs),
@@ -238,6 +242,7 @@ fn dispatch(matches: &ArgMatches) -> Result<u8, clap::Error> {
             let said = accounts::said(&asked).ok_or_else(|| clap::Error::new(ErrorKind::InvalidValue))?;
             out::print("svtree", &said)
         }
+        Static::Plan(args) => plan::run(&args, &roots),
         Static::Try(args) => trial::run(&args, &roots),
         Static::Check(CheckArgs { directories }) => check::run(&directories),
         Static::Links(LinksArgs { directory }) => links::run(&directory),

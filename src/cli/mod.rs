@@ -16,6 +16,8 @@ mod names;
 mod note;
 mod out;
 mod place;
+mod plan;
+mod prepared;
 mod roots;
 mod run;
 mod status;

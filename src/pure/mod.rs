@@ -16,6 +16,7 @@ pub mod log;
 pub mod machine;
 pub mod name;
 pub mod notice;
+pub mod plan;
 pub mod reconcile;
 pub mod restart;
 pub mod sd_notify;

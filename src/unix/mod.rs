@@ -28,6 +28,7 @@ pub mod prints;
 pub mod probe;
 pub mod raw;
 pub mod remains;
+pub mod replica;
 pub mod report;
 pub mod scan;
 pub mod signals;

@@ -74,6 +74,7 @@ mod panics;
 mod parent;
 mod peers;
 mod pid1;
+mod plan;
 mod programs;
 mod ready;
 mod restart;

@@ -1,0 +1,109 @@
+//! A tree of services as it stands in some directory: every module with what it asks for, and every mistake.
+//!
+//! Read by the code that the parent reads with. Must never change anything.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::out::cause;
+use crate::pure::config::Policy;
+use crate::pure::name::ModuleName;
+use crate::pure::reconcile::Id;
+use crate::unix::accounts::Asked;
+use crate::unix::scan::{self, Found, Module};
+use crate::unix::validate;
+
+/// A tree, read.
+pub struct Prepared {
+    /// Where it stands, without links.
+    pub root: PathBuf,
+    /// What is in order.
+    pub modules: BTreeMap<ModuleName, Read>,
+    /// What is not, with each mistake.
+    pub rejected: Vec<(ModuleName, String)>,
+}
+
+/// A module that is in order.
+pub struct Read {
+    /// Its directory.
+    pub path: PathBuf,
+    /// Its files.
+    pub module: Module,
+    /// What it asks for.
+    pub policy: Policy,
+}
+
+impl Prepared {
+    /// Reads the services directory that this is, or could be.
+    ///
+    /// # Errors
+    /// It is none; in one line.
+    pub fn read(directory: &Path) -> Result<Prepared, String> {
+        let failed = |error: &std::io::Error| format!("{}: {}", scan::shown(directory), cause(error));
+        let root = fs::canonicalize(directory).map_err(|error| failed(&error))?;
+        let (_, Found { mut modules, others, unknown, .. }) =
+            Found::whole(directory).map_err(|error| failed(&error))?;
+        let mut prepared = Prepared { root, modules: BTreeMap::new(), rejected: Vec::new() };
+        for (name, path, other) in others {
+            // One that is merely there is no mistake, unless it was meant to run.
+            if other.rejected {
+                prepared.reject(&name, &path, &other.why);
+            } else if path.join("run").exists() {
+                prepared.reject(&name, &path, &format!("incomplete: {}", other.why));
+            }
+        }
+        for (name, why) in unknown {
+            let path = directory.join(name.as_os_str());
+            prepared.reject(&name, &path, &why);
+        }
+        modules.sort_by(|(one, ..), (other, ..)| one.cmp(other));
+        let mut taken: BTreeMap<Id, ModuleName> = BTreeMap::new();
+        for (name, path, module) in modules {
+            if let Some(other) = taken.get(&module.id) {
+                let why = format!("its directory is that of {other} as well");
+                prepared.reject(&name, &path, &why);
+            } else {
+                taken.insert(module.id, name.clone());
+                prepared.module(name, path, module);
+            }
+        }
+        Ok(prepared)
+    }
+
+    fn module(&mut self, name: ModuleName, path: PathBuf, module: Module) {
+        let mistakes = match scan::mistakes(&path, &module, Policy::default()) {
+            Ok(policy) => {
+                let wrong = validate::mistakes(&path, module.id, &policy, Asked::answer_here);
+                if wrong.is_empty() {
+                    self.modules.insert(name, Read { path, module, policy });
+                    return;
+                }
+                wrong
+            }
+            Err(mistakes) => mistakes,
+        };
+        mistakes.iter().for_each(|mistake| self.reject(&name, &path, mistake));
+    }
+
+    /// Adds a mistake; `path` is the directory of what has it.
+    pub fn reject(&mut self, name: &ModuleName, path: &Path, mistake: &str) {
+        self.rejected.push((name.clone(), format!("{}: {mistake}", scan::shown(path))));
+    }
+
+    /// The order of starts: a logger before its module.
+    #[must_use]
+    pub fn order(&self) -> Vec<ModuleName> {
+        let is_logger = |name: &&ModuleName| name.logged().is_some_and(|module| self.modules.contains_key(&module));
+        let others = self.modules.keys().filter(|name| !is_logger(name));
+        self.modules.keys().filter(is_logger).chain(others).cloned().collect()
+    }
+}
+
+impl Read {
+    /// Whether it is started when svtree starts.
+    #[must_use]
+    pub fn is_enabled(&self) -> bool {
+        self.policy.enabled && self.module.normally_up
+    }
+}
