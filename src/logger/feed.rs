@@ -15,7 +15,7 @@ use super::tap::Tap;
 use crate::pure::log::{Dropped, Full, HEADER, Keeping, Lines, Note, Piece, Stamper, piece};
 use crate::pure::time::Wall;
 use crate::unix::clock;
-use crate::unix::log::{Directory, NotOpened, Spool, Spools, waiting};
+use crate::unix::log::{Directory, NotOpened, Spool, Spools, Syncer, waiting};
 use crate::unix::pipe;
 use crate::unix::report::plain;
 
@@ -25,6 +25,7 @@ pub struct Work {
     pub(super) raw: Vec<u8>,
     pub(super) out: Vec<u8>,
     pub(super) stamper: Stamper,
+    syncer: Syncer,
 }
 
 /// What became of one turn.
@@ -57,6 +58,7 @@ const SPOOL: &str = ".spool";
 pub struct Feed {
     tap: Arc<Tap>,
     directory: Directory,
+    syncer: Syncer,
     spool: Spool,
     keeping: Keeping,
     full: Full,
@@ -106,6 +108,7 @@ impl Feed {
         let mut feed = Feed {
             note: note.unwrap_or(Note { origin: directory.size(), ..Note::default() }),
             tap,
+            syncer: work.syncer.clone(),
             spool,
             keeping,
             full,
@@ -122,9 +125,12 @@ impl Feed {
         };
         feed.written = feed.note.written(feed.directory.size());
         feed.know_dropped(work).map_err(|error| NotOpened::Failed(path.join(SPOOL), error))?;
-        let _ = feed.directory.prune(keeping.keep);
-        // What fails now fails again at the first turn, which tells it.
+        // Lower limits hold at once. What fails now fails again at the first turn, which tells it.
+        let _ = feed.directory.prune(keeping.keep, keeping.max_size);
         let _ = feed.catch_up(work);
+        if feed.directory.size() > feed.limit() && feed.rotate(clock::wall()).is_ok() {
+            let _ = feed.directory.prune(keeping.keep, keeping.max_size);
+        }
         Ok(feed)
     }
 
@@ -319,9 +325,8 @@ impl Feed {
             self.renew()?;
         }
         self.rotate_if_asked()?;
+        let limit = self.limit();
         while !rest.is_empty() {
-            let spool = if self.counts { (HEADER + self.spool.len()) as u64 } else { 0 };
-            let limit = self.keeping.max_size.saturating_sub(spool);
             let next = match memchr(b'\n', rest) {
                 Some(end) if self.asked => piece(&rest[..=end], self.directory.size(), self.within, limit),
                 Some(_) | None => piece(rest, self.directory.size(), self.within, limit),
@@ -341,6 +346,12 @@ impl Feed {
         Ok(())
     }
 
+    /// No file is longer: together with the spool, however full, none takes more room than it may.
+    fn limit(&self) -> u64 {
+        let spool = if self.counts { HEADER + self.keeping.batch() } else { 0 };
+        self.keeping.max_size.saturating_sub(spool as u64)
+    }
+
     fn rotate_if_asked(&mut self) -> io::Result<()> {
         if self.asked && !self.within {
             self.asked = false;
@@ -355,7 +366,7 @@ impl Feed {
         self.note.origin = Note::NOWHERE;
         self.spool.note(&self.note)?;
         self.open = false;
-        self.directory.rotate(now, self.keeping.keep)?;
+        self.directory.rotate(now, self.keeping.keep, &self.syncer)?;
         self.another_file()
     }
 

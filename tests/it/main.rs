@@ -66,6 +66,7 @@ mod log_run;
 mod log_run_clients;
 mod log_run_family;
 mod log_run_faults;
+mod log_sizes;
 mod log_slow;
 mod log_tree;
 mod log_writer;

@@ -3,18 +3,20 @@
 //! Must never decide when a file ends or how many are kept.
 
 use std::ffi::OsStr;
-use std::fs::DirBuilder;
-use std::io;
+use std::fs::{DirBuilder, File};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
-use crate::pure::log::{CURRENT, name, surplus};
+use super::Syncer;
+use crate::pure::log::{CURRENT, is_rotated, name, surplus};
 use crate::pure::time::Wall;
 pub use crate::unix::home::NotOpened;
 use crate::unix::home::files;
@@ -22,11 +24,14 @@ use crate::unix::home::files;
 /// Held as long as somebody writes there.
 const LOCK: &str = "lock";
 
+/// What is kept of a file that has become too long, until it has that one's name.
+const SHORTENED: &str = ".shortened";
+
 /// The directory of a log, locked, with its current file.
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
-    held: OwnedFd,
+    held: Arc<OwnedFd>,
     _lock: OwnedFd,
     current: OwnedFd,
     size: u64,
@@ -45,7 +50,7 @@ impl Directory {
         let lock = files::lock(directory.as_fd(), Path::new(LOCK), path, patience)?;
         let failed = |error: io::Error| NotOpened::Failed(path.join(CURRENT), error);
         let (current, size) = open_current(directory.as_fd()).map_err(failed)?;
-        Ok(Directory { path: path.to_owned(), held: directory, _lock: lock, current, size })
+        Ok(Directory { path: path.to_owned(), held: Arc::new(directory), _lock: lock, current, size })
     }
 
     /// Where it is, for messages.
@@ -117,7 +122,7 @@ impl Directory {
     ///
     /// # Errors
     /// The current one is as it was, or there is none and [`Directory::renew`] is to be called.
-    pub fn rotate(&mut self, now: Wall, keep: u32) -> io::Result<()> {
+    pub fn rotate(&mut self, now: Wall, keep: u32, syncer: &Syncer) -> io::Result<()> {
         let mut names = self.names()?;
         let name = name(now, names.iter().map(Vec::as_slice));
         match renameat(&self.held, CURRENT, &self.held, &*name) {
@@ -125,8 +130,9 @@ impl Directory {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(errno.into()),
         }
-        names.push(name.into_bytes());
+        names.push(name.clone().into_bytes());
         self.remove(surplus(names, keep));
+        syncer.sync(&self.held, name);
         self.renew()
     }
 
@@ -139,13 +145,39 @@ impl Directory {
         Ok(())
     }
 
-    /// Removes those that are more than are to be kept.
+    /// Removes those that are more than are to be kept, and of those that are longer than any may be now the beginning.
     ///
     /// # Errors
-    /// The directory cannot be read.
-    pub fn prune(&mut self, keep: u32) -> io::Result<()> {
-        self.remove(surplus(self.names()?, keep));
-        Ok(())
+    /// The directory cannot be read, or there is no room for what is kept of one.
+    pub fn prune(&self, keep: u32, longest: u64) -> io::Result<()> {
+        let mut names = self.names()?;
+        let gone = surplus(names.clone(), keep);
+        names.retain(|name| is_rotated(name) && !gone.contains(name));
+        self.remove(gone);
+        // What a predecessor was about to keep.
+        self.remove(vec![SHORTENED.as_bytes().to_vec()]);
+        names.iter().try_for_each(|name| self.shorten(OsStr::from_bytes(name), longest))
+    }
+
+    fn shorten(&self, name: &OsStr, longest: u64) -> io::Result<()> {
+        let stat = statat(&self.held, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || size <= longest {
+            return Ok(());
+        }
+        let flags = OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let mut long = BufReader::new(File::from(openat(&self.held, name, flags | OFlags::RDONLY, Mode::empty())?));
+        // It begins with a line, if there is an end of one.
+        long.seek(SeekFrom::Start(size - longest))?;
+        let parted = long.skip_until(b'\n')? as u64;
+        if parted == longest {
+            long.seek(SeekFrom::Start(size - longest))?;
+        }
+        let flags = flags | OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
+        let mut short = File::from(openat(&self.held, SHORTENED, flags, Mode::from_raw_mode(0o640))?);
+        io::copy(&mut long, &mut short)?;
+        short.sync_all()?;
+        Ok(renameat(&self.held, SHORTENED, &self.held, name)?)
     }
 
     fn remove(&self, names: Vec<Vec<u8>>) {

@@ -8,6 +8,7 @@ mod nudge;
 mod reader;
 mod spool;
 mod spools;
+mod syncer;
 
 pub use directory::{Directory, NotOpened};
 pub use last::last_lines;
@@ -15,3 +16,4 @@ pub use nudge::{Nudge, Nudges, Reach, nudge, output, remember, routed, unremembe
 pub use reader::Reader;
 pub use spool::{Spool, identity, waiting};
 pub use spools::Spools;
+pub use syncer::Syncer;
