@@ -43,6 +43,10 @@ impl Supervise {
         let exits: VecDeque<_> = recorded.exits.iter().filter_map(ExitEntry::exit).collect();
         let valid = record.boot_id == adopt::boot_id() && !record.boot_id.is_empty();
         let found = if valid { adopt::find(&record) } else { Found::Nothing };
+        if valid {
+            // Also where nothing runs: else the mark of that start would be younger than the next record.
+            self.between = record.started;
+        }
         if self.task.alone {
             let (record, found) = self.lost(&record).unwrap_or((record, found));
             return self.begin_alone(&recorded, &record, found, exits);
@@ -77,12 +81,10 @@ impl Supervise {
             }
             Found::Ended(..) => self.feed(Event::Begin),
             Found::Alive(pid, held) if record.finishing => {
-                self.between = record.started;
                 self.child = Some(Child::adopted(pid, held));
                 self.feed(Event::AdoptedFinish(pid));
             }
             Found::Alive(pid, held) => {
-                self.between = record.started;
                 self.child = Some(Child::adopted(pid, held));
                 self.task.program.store(pid.get(), Ordering::SeqCst);
                 self.lines.push((Level::Notice, format!("took over pid {pid}")));

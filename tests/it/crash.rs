@@ -54,6 +54,21 @@ fn the_programs_run_on_and_are_taken_over_with_the_same_pids() {
 }
 
 #[test]
+fn who_is_down_stays_down_however_often_svtree_dies() {
+    let tree = Tree::running();
+    tree.service("web").run(NOTING).moved_in();
+    tree.up("web");
+    tree.svtree(["down", "web", "--wait", "15"]).ok();
+    for _ in 0..3 {
+        tree.kill_svtree();
+        tree.start();
+        eventually("it to be supervised", || tree.called("svstat", ["web"]).ok().starts_with("web: down"));
+        assert_eq!(tree.state("web")["want"], "down");
+    }
+    assert_eq!(tree.notes("web").len(), 1);
+}
+
+#[test]
 fn a_program_that_was_taken_over_obeys_and_its_death_is_noticed() {
     let tree = Tree::running();
     let entry = tree.service("web").run(ONE_COPY).moved_in();
