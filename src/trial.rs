@@ -15,6 +15,7 @@ use crossbeam_channel::{Receiver, unbounded};
 use crate::pure::config::Policy;
 use crate::pure::exit::{How, Pid, Signal};
 use crate::pure::name::ModuleName;
+use crate::pure::reconcile::Id;
 use crate::pure::state::State;
 use crate::pure::time::human;
 use crate::supervise::{self, Beginning, Loaded, Mail, Report, Reports, Task, Why};
@@ -69,6 +70,7 @@ pub fn run(directory: &Path, name: &ModuleName) -> Result<Outcome, String> {
 struct Tried {
     name: ModuleName,
     path: PathBuf,
+    id: Id,
     module: scan::Module,
     policy: Policy,
 }
@@ -87,7 +89,12 @@ impl Tried {
         let policy = scan::policy(&path, &module, Policy::default())?;
         // It begins when it is told to, and nobody is to be woken by somebody who tries something.
         let policy = Policy { enabled: false, alarms: None, ..policy };
-        Ok(Tried { name: name.clone(), path, module, policy })
+        // Of several the first one is tried.
+        let (name, number) = match policy.instances {
+            Some(_) => (name.instance(1).map_err(|why| why.to_string())?, 1),
+            None => (name.clone(), 0),
+        };
+        Ok(Tried { name, path, id: module.id.instance(number), module: *module, policy })
     }
 }
 
@@ -110,8 +117,8 @@ struct Trial {
 
 impl Trial {
     fn start(tried: Tried, root: &Path) -> Result<Trial, String> {
-        let Tried { name, path, module, policy } = tried;
-        let service = scan::open(&path, module.id)?;
+        let Tried { name, path, id, module, policy } = tried;
+        let service = scan::open(&path, id)?;
         // As in a tree: groups of its own, by a number that no tree has.
         let number = fs::metadata(root).map(|found| format!("{}-{}", found.dev(), found.ino()));
         let number = number.map_err(|error| format!("{}: {}", root.display(), plain(&error)))?;
@@ -125,7 +132,7 @@ impl Trial {
         let task = Box::new(Task {
             name: name.clone(),
             path,
-            id: module.id,
+            id,
             loaded: Arc::new(loaded),
             view: false,
             place: Place::Tree(root.to_owned(), name.clone()),

@@ -117,7 +117,7 @@ impl Module {
                     place: Place::Named(status),
                     service,
                     path,
-                    id: Id { device, inode },
+                    id: Id::of(device, inode),
                     loaded: Arc::new(Loaded { policy: policy.clone(), ..Loaded::default() }),
                     output,
                     typed: Some(Typed { policy, conf: ConfFile::new(conf) }),
@@ -185,6 +185,12 @@ fn read(path: &Path) -> Result<Option<Loaded>, String> {
     match scan::look(path).map_err(|error| failed(path, &error))? {
         Entry::Module(module) => {
             let (policy, mistake) = match scan::policy(path, &module, Policy::default()) {
+                Ok(policy) if policy.instances.is_some() => {
+                    return Err(format!(
+                        "{}: service.toml: instances: svtree run starts several, this does not",
+                        path.display()
+                    ));
+                }
                 Ok(policy) => (policy, None),
                 Err(mistake) => (Policy::default(), Some(mistake)),
             };

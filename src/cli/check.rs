@@ -87,9 +87,21 @@ impl Check {
             Ok(policy) => {
                 let wrong = validate::mistakes(path, module.id, &policy, Asked::answer_here);
                 wrong.iter().for_each(|mistake| self.mistake(path, mistake));
+                self.instances(path, policy.instances.unwrap_or(0));
             }
         }
         self.logger(&path.join(file::LOGGER), &module.logger);
+    }
+
+    /// Another directory cannot be called as one of them.
+    fn instances(&mut self, path: &Path, count: u32) {
+        let Some(name) = path.file_name().and_then(|name| ModuleName::new(name.as_bytes()).ok()) else { return };
+        for instance in (1..=count).filter_map(|number| name.instance(number).ok()) {
+            let other = path.with_file_name(instance.as_os_str());
+            if let Ok(Entry::Module(_) | Entry::Group { .. }) = scan::look(&other) {
+                self.mistake(&other, &format!("{instance} is an instance of {name}: give it another name"));
+            }
+        }
     }
 
     /// A directory of that name without a `run` is none.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::entries::Entries;
+use super::names::Tree;
 use super::out;
 use super::roots::Roots;
 use super::verbs::{self, Verb};
@@ -86,7 +87,14 @@ pub fn run(which: Which, args: &EnableArgs, roots: &Roots) -> u8 {
         }
     }
     match which.for_now() {
-        Some(verb) if args.now => code.max(verbs::send(&verb, done, args.wait.unwrap_or_default(), roots)),
+        Some(verb) if args.now => {
+            let tree = Tree::new(roots);
+            let modules = done.iter().flat_map(|name| match tree.modules(name) {
+                none if none.is_empty() => vec![name.clone()],
+                all => all,
+            });
+            code.max(verbs::send(&verb, modules.collect(), args.wait.unwrap_or_default(), roots))
+        }
         Some(_) | None => code,
     }
 }

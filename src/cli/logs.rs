@@ -286,7 +286,9 @@ fn select(typed: &[OsString], roots: &Roots) -> (Found, Vec<(String, String)>) {
 
 fn means(word: &OsStr, module: &ModuleName) -> bool {
     let options = MatchOptions { require_literal_separator: true, ..MatchOptions::new() };
-    if names::name(word).as_ref() == Some(module) {
+    if let Some(name) = names::name(word)
+        && (name == *module || module.instance_of().is_some_and(|(of, _)| of == name))
+    {
         return true;
     }
     let pattern = word.to_str().and_then(|word| Pattern::new(word).ok());

@@ -97,15 +97,16 @@ impl<'a> Tree<'a> {
     }
 
     fn meant(&self, word: &OsStr) -> Result<Vec<ModuleName>, String> {
-        if let Some(name) = name(word).filter(|name| self.knows(name)) {
-            return Ok(vec![name]);
+        let meant = name(word).map_or_else(Vec::new, |name| self.modules(&name));
+        if !meant.is_empty() {
+            return Ok(meant);
         }
         if is_pattern(word) {
             return matching(word, self.all());
         }
-        match self.at(Path::new(word)) {
-            Some(name) if self.knows(&name) => Ok(vec![name]),
-            Some(name) => Err(self.unknown(name.as_bytes())),
+        match self.at(Path::new(word)).map(|name| (self.modules(&name), name)) {
+            Some((meant, _)) if !meant.is_empty() => Ok(meant),
+            Some((_, name)) => Err(self.unknown(name.as_bytes())),
             None if is_path(word) || name(word).is_none() => {
                 Err(format!("it is in neither {} nor {}", self.roots.status.display(), self.roots.services.display()))
             }
@@ -128,6 +129,38 @@ impl<'a> Tree<'a> {
 
     fn knows(&self, name: &ModuleName) -> bool {
         client::is_home(&self.home(name))
+    }
+
+    /// The modules that a name means: the one that is called so, else its instances, in the order of their numbers; also
+    /// as the name of a logger.
+    #[must_use]
+    pub fn modules(&self, name: &ModuleName) -> Vec<ModuleName> {
+        if self.knows(name) {
+            return vec![name.clone()];
+        }
+        let mut instances = self.instances(name);
+        if let (Some(module), true) = (name.logged(), instances.is_empty()) {
+            let loggers = self.instances(&module).into_iter().map(|(number, instance)| (number, instance.logger()));
+            instances = loggers.filter(|(_, logger)| self.knows(logger)).collect();
+        }
+        instances.sort();
+        instances.into_iter().map(|(_, instance)| instance).collect()
+    }
+
+    fn instances(&self, of: &ModuleName) -> Vec<(u32, ModuleName)> {
+        let group = of.parent();
+        let directory = group.as_ref().map_or_else(|| self.roots.status.clone(), |group| self.home(group));
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| match &group {
+            Some(group) => group.join(entry.file_name().as_bytes()).ok(),
+            None => ModuleName::new(entry.file_name().as_bytes()).ok(),
+        });
+        names
+            .filter_map(|name| {
+                let (_, number) = name.instance_of().filter(|(module, _)| module == of)?;
+                self.knows(&name).then_some((number, name))
+            })
+            .collect()
     }
 
     fn unknown(&self, bytes: &[u8]) -> String {
@@ -271,7 +304,7 @@ mod tests {
     use super::*;
 
     /// A tree with the modules `web`, `web-a`, `web/log`, `group/db` and `a\xff`, each with its service directory;
-    /// `web` is a link out of the services root.
+    /// `web` is a link out of the services root. Of `group/job` there are three, of which one has no logger (yet).
     fn tree() -> (tempfile::TempDir, Roots) {
         let temporary = tempfile::tempdir().expect("a directory");
         let base = temporary.path();
@@ -280,7 +313,10 @@ mod tests {
         fs::create_dir_all(roots.services.join("group/db")).expect("directories");
         fs::write(roots.services.join("group/group.toml"), "").expect("a file");
         symlink(base.join("elsewhere/web"), roots.services.join("web")).expect("a link");
-        for name in [&b"web"[..], b"web-a", b"web/log", b"group/db", b"a\xff", b".hidden"] {
+        fs::create_dir_all(roots.services.join("group/job/log")).expect("directories");
+        let jobs = ["group/job@1", "group/job@10", "group/job@2", "group/job@1/log", "group/job@10/log"];
+        let others = [&b"web"[..], b"web-a", b"web/log", b"group/db", b"a\xff", b".hidden"];
+        for name in others.into_iter().chain(jobs.iter().map(|job| job.as_bytes())) {
             let home = roots.status.join(OsStr::from_bytes(name));
             fs::create_dir_all(&home).expect("directories");
             fs::write(home.join("state.json"), "{}").expect("a file");
@@ -300,7 +336,8 @@ mod tests {
     fn all_in_order() {
         let (_keep, roots) = tree();
         let names: Vec<_> = Tree::new(&roots).all().names.iter().map(ToString::to_string).collect();
-        assert_eq!(names, ["a\\xff", "group/db", "web", "web/log", "web-a"]);
+        let jobs = ["group/job@1", "group/job@1/log", "group/job@2", "group/job@10", "group/job@10/log"];
+        assert_eq!(names, [&["a\\xff", "group/db"], &jobs[..], &["web", "web/log", "web-a"]].concat());
     }
 
     #[test]
@@ -336,6 +373,22 @@ mod tests {
         assert_eq!(select(&roots, b"a\xff*"), some(&["a\\xff"]));
         assert_eq!(select(&roots, b"a\xfe*"), Err("no module matches".into()));
         assert!(select(&roots, b"[").is_err_and(|why| why.starts_with("the pattern is wrong")));
+    }
+
+    #[test]
+    fn a_name_means_all_its_instances() {
+        let (keep, roots) = tree();
+        let base = keep.path().to_str().expect("UTF-8").to_owned();
+        let all = Ok(["group/job@1", "group/job@2", "group/job@10"].map(str::to_owned).to_vec());
+        for word in ["group/job", "group/job/", &format!("{base}/services/group/job")] {
+            assert_eq!(select(&roots, word.as_bytes()), all, "{word}");
+        }
+        let loggers = Ok(["group/job@1/log", "group/job@10/log"].map(str::to_owned).to_vec());
+        for word in ["group/job/log", &format!("{base}/services/group/job/log")] {
+            assert_eq!(select(&roots, word.as_bytes()), loggers, "{word}");
+        }
+        assert_eq!(select(&roots, b"group/job@2"), Ok(vec!["group/job@2".to_owned()]));
+        assert!(select(&roots, b"job").is_err() && select(&roots, b"group/job@3").is_err());
     }
 
     #[test]

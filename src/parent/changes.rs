@@ -86,6 +86,7 @@ impl Wanted {
 
     /// Whether it will soon be known what of a module's files is in force; if so it is told at once then.
     pub(super) fn is_undecided(&mut self, name: &ModuleName) -> bool {
+        let name = &self.directory(name);
         let Some(candidate) = self.modules.get_mut(name).and_then(|wish| wish.candidate.as_mut()) else { return false };
         let is_out = candidate.asked.is_some_and(|number| self.changes.out.contains_key(&number));
         let undecided = is_out || (candidate.asked.is_none() && self.changes.to_ask.contains(name));
@@ -127,6 +128,7 @@ impl Wanted {
             self.changes.again.insert(name.clone(), now.plus(AGAIN));
         }
         *self.changed.entry(name).or_default() |= at_once;
+        self.number();
     }
 
     /// When something is due here.

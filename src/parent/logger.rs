@@ -50,7 +50,7 @@ impl Parent {
             Ok(()) | Err(_) => std::fs::metadata(&path),
         };
         let id = match made {
-            Ok(found) => Id { device: found.dev(), inode: found.ino() },
+            Ok(found) => Id::of(found.dev(), found.ino()),
             Err(error) => return report::line(&format!("making {}: {}", path.display(), plain(&error))),
         };
         let executable = self.upgrade.executable().as_os_str().as_bytes();

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::Parent;
 use super::wanted::Watching;
 use crate::pure::name::ModuleName;
-use crate::pure::reconcile::Actual;
+use crate::pure::reconcile::{Actual, Wishes};
 use crate::supervise::Mail;
 use crate::unix::report::plain;
 use crate::unix::watch::{Place, Watch};
@@ -114,7 +114,9 @@ impl Parent {
     /// Gives a thread what its module's files say, unless it has that already and waits for no answer.
     pub(super) fn configure(&mut self, name: &ModuleName, at_once: bool) {
         let Some(thread) = self.threads.get_mut(name) else { return };
-        let wish = self.wanted.module(name).filter(|wish| self.actual.get(name) == Some(&Actual::Running(wish.id)));
+        let id = self.wanted.wish(name).map(|desired| desired.id);
+        let is_same = id.is_some_and(|id| self.actual.get(name) == Some(&Actual::Running(id)));
+        let wish = self.wanted.module(name).filter(|_| is_same);
         // One that is being retired keeps what it has, but may wait for an answer.
         if let Some(loaded) = wish.and_then(|wish| wish.loaded.as_ref())
             && !Arc::ptr_eq(loaded, &thread.source.loaded)

@@ -416,7 +416,7 @@ impl Parent {
                 }
             }
             Report::Stale(name) => {
-                self.wanted.look_at(&BTreeSet::from([name.top()]), &[], clock::stamp());
+                self.wanted.look_at_module(&name, clock::stamp());
                 self.configure(&name, false);
             }
             Report::Begun(name) => {

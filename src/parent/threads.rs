@@ -15,7 +15,7 @@ use super::wanted::Wanted;
 use super::{Closing, Parent, Source, Thread};
 use crate::pure::log::To;
 use crate::pure::name::{ModuleName, unescaped};
-use crate::pure::reconcile::{Actual, Id};
+use crate::pure::reconcile::{Actual, Id, Wishes};
 use crate::pure::state::State;
 use crate::supervise::{self, Beginning, Loaded, Mail, Reports, Task, Why};
 use crate::unix::adopt::{self, Found};
@@ -66,7 +66,7 @@ impl Parent {
         let loaded = wish.loaded.clone().ok_or("it is not complete")?;
         let path = wish.path.clone();
         let service = Beginning::Directory(scan::open(&path, id)?);
-        let view = loaded.prints.run.is_some();
+        let view = loaded.prints.run.is_some() && id.instance == 0;
         let reads = self.logged_by(name);
         self.start_thread(name, id, Source { path, loaded }, service, reads, view)
     }
@@ -80,7 +80,7 @@ impl Parent {
     fn start_unwanted(&mut self, name: &ModuleName, id: Id, source: Source) -> Result<(), String> {
         let (service, view) = match scan::open(&source.path, id) {
             Ok(directory) => {
-                let view = Prints::read(directory.as_fd()).run.is_some();
+                let view = Prints::read(directory.as_fd()).run.is_some() && id.instance == 0;
                 (directory, view)
             }
             // Nothing is executed in it any more; it only has to be a directory.
@@ -221,10 +221,10 @@ impl Parent {
             Vec::new()
         });
         for name in left {
-            let complete = |wanted: &mut Wanted| wanted.module(&name).is_some_and(|wish| wish.loaded.is_some());
+            let complete = |wanted: &Wanted| wanted.module(&name).is_some_and(|wish| wish.loaded.is_some());
             // Or handed down by a predecessor.
             let is_known = self.threads.contains_key(&name) || self.published.contains_key(&name);
-            if is_known || complete(&mut self.wanted) || self.wanted.is_unknown(&name) {
+            if is_known || complete(&self.wanted) || self.wanted.is_unknown(&name) {
                 continue;
             }
             let running = self.left_running(&name);
@@ -232,11 +232,15 @@ impl Parent {
                 // A program that runs is not left alone for as long as its files are young.
                 self.wanted.reread(&name, clock::stamp());
             }
-            let taken = if complete(&mut self.wanted) {
+            let taken = if complete(&self.wanted) {
                 Ok(())
             } else if let Some((id, source)) = running {
                 self.start_unwanted(&name, id, source)
             } else if self.wanted.module(&name).is_some() {
+                Ok(())
+            } else if self.wanted.wish(&name).is_some() {
+                // An instance, if its directory still asks for so many once it has settled.
+                self.actual.insert(name.clone(), Actual::Ended);
                 Ok(())
             } else {
                 home::remove(&self.status, &name).map_err(|error| error.to_string())
@@ -255,13 +259,12 @@ impl Parent {
         let (record, _) = adopt::latest(record, file(home::file::SPAWNED).as_deref());
         let left = matches!(adopt::find(&record), Found::Alive(..)) || {
             let groups = self.cgroups.as_ref();
-            let group = groups.and_then(|groups| groups.left(record.cgroup.as_deref(), record.directory));
+            let group = groups.and_then(|groups| groups.left(record.cgroup.as_deref(), record.id()));
             group.is_some_and(|group| group.members().is_ok_and(|members| !members.is_empty()))
         };
-        let [device, inode] = record.directory;
         let loaded = Loaded::default();
         let path = OsString::from_vec(unescaped(&state.directory)).into();
-        left.then(|| (Id { device, inode }, Source { path, loaded: Arc::new(loaded) }))
+        left.then(|| (record.id(), Source { path, loaded: Arc::new(loaded) }))
     }
 
     /// Its home is there: what others do to it is to be put right. Says whether that can ask for a step.

@@ -399,9 +399,7 @@ impl Parent {
     /// Goes on where the predecessor was.
     pub(super) fn go_on(&mut self, inheritance: Inheritance) {
         let Inheritance { estate, mut descriptors } = inheritance;
-        for wish in estate.wishes {
-            self.wanted.inherit(wish, clock::moment());
-        }
+        self.wanted.inherit(estate.wishes, clock::moment());
         self.anew.extend(estate.anew.iter().filter_map(|text| name(text)));
         let published = estate.published.into_iter();
         self.published.extend(published.filter_map(|(text, state)| Some((name(&text)?, state.into_bytes()))));

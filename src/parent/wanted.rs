@@ -2,21 +2,22 @@
 //!
 //! Must never start or stop anything; the parent compares and acts.
 
+mod handed;
+mod instances;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
+pub use self::handed::HandedWish;
 use super::changes::{Candidate, Changes};
 use super::conf::ConfFile;
 use super::wish::{Files, Wish};
-use crate::pure::name::{ModuleName, escaped, unescaped};
+use crate::pure::instances::{Instance, Instances, directory_of};
+use crate::pure::name::ModuleName;
 use crate::pure::reconcile::{Desired, Id, Wishes};
 use crate::pure::settle::Burst;
-use crate::pure::supervise_conf::Settings;
 use crate::pure::time::{Moment, Stamp};
 use crate::supervise::Loaded;
 use crate::unix::report::Repeated;
@@ -46,19 +47,6 @@ impl Scope<'_> {
             Scope::Entries(tops) => tops.contains(name.top_bytes()),
         }
     }
-}
-
-/// A module that is asked for, as it is handed down to the next svtree: what is broken or cannot be read when that comes
-/// stays in force there too.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct HandedWish {
-    name: String,
-    path: String,
-    id: Id,
-    loaded: Loaded,
-    asks_enabled: bool,
-    #[serde(default)]
-    settings: Option<Box<Settings>>,
 }
 
 /// Everything that is asked for.
@@ -93,6 +81,12 @@ pub struct Wanted {
     unknown: BTreeMap<ModuleName, Repeated>,
     /// Modules whose entry came as a whole.
     dropped: BTreeSet<ModuleName>,
+    /// Which of them are several, and how these are called.
+    instances: Instances,
+    /// Instances whose output goes to no logger any more.
+    unlogged: BTreeSet<ModuleName>,
+    /// Directories that are called as an instance of another one.
+    displaced: BTreeMap<ModuleName, Repeated>,
 }
 
 impl Wanted {
@@ -119,53 +113,34 @@ impl Wanted {
             burst: Burst::default(),
             unknown: BTreeMap::new(),
             dropped: BTreeSet::new(),
+            instances: Instances::default(),
+            unlogged: BTreeSet::new(),
+            displaced: BTreeMap::new(),
         }
     }
 
-    /// All that is complete, for the next svtree.
-    pub fn handed(&self) -> Vec<HandedWish> {
-        let complete = self.modules.iter().filter_map(|(name, wish)| Some((name, wish, wish.loaded.as_ref()?)));
-        complete
-            .map(|(name, wish, loaded)| HandedWish {
-                name: escaped(name.as_bytes()),
-                path: escaped(wish.path.as_os_str().as_bytes()),
-                id: wish.id,
-                loaded: (**loaded).clone(),
-                asks_enabled: wish.asks_enabled,
-                settings: wish.settings.clone(),
-            })
-            .collect()
-    }
-
-    /// Begins with what a predecessor knew; a look follows.
-    pub fn inherit(&mut self, handed: HandedWish, now: Moment) {
-        let HandedWish { name, path, id, loaded, asks_enabled, settings } = handed;
-        let Ok(name) = ModuleName::new(&unescaped(&name)) else { return };
-        let path = OsString::from_vec(unescaped(&path)).into();
-        let mut wish = Wish::known(path, id, loaded, now);
-        (wish.asks_enabled, wish.settings) = (asks_enabled, settings);
-        self.modules.insert(name, Box::new(wish));
-    }
-
-    /// The module `name`, if it is asked for.
-    pub fn module(&mut self, name: &ModuleName) -> Option<&mut Wish> {
+    /// What the module `name` asks for, if it is asked for itself.
+    pub fn module(&self, name: &ModuleName) -> Option<&Wish> {
         if name.is_own_logger() {
-            return self.logger.as_deref_mut();
+            return self.logger.as_deref();
         }
-        self.modules.get_mut(name).map(Box::as_mut)
+        self.place(name).map(|(_, wish, _)| wish)
     }
 
     /// A module says that its output goes to no logger; unless one came meanwhile its old one may go.
     pub fn needs_no_logger(&mut self, name: &ModuleName) {
-        if let Some(wish) = self.modules.get_mut(name) {
-            wish.logged = wish.loaded.as_ref().is_some_and(|loaded| loaded.logged);
+        if self.instances.get(name).is_some() {
+            self.unlogged.insert(name.clone());
+            self.number();
+        } else if let Some(wish) = self.modules.get_mut(name) {
+            wish.logged = wish.is_logged();
         }
     }
 
     /// Whether a module is asked for, or will be.
     #[must_use]
     pub fn has(&self, name: &ModuleName) -> bool {
-        self.own_logger(name).is_some() || self.modules.contains_key(name)
+        self.own_logger(name).is_some() || self.place(name).is_some()
     }
 
     /// What is no module, and why.
@@ -177,7 +152,9 @@ impl Wanted {
     /// Whether nothing is known of a module, because it or a group that it is in could not be looked at.
     #[must_use]
     pub fn is_unknown(&self, name: &ModuleName) -> bool {
-        self.unknown.keys().any(|outer| name.is_within(outer))
+        let directory = directory_of(name).map(|of| of.directory);
+        let is_within = |outer| name.is_within(outer) || directory.as_ref().is_some_and(|name| name.is_within(outer));
+        self.unknown.keys().any(is_within)
             || self.others.iter().any(|(outer, (_, other))| other.rejected && name.is_within(outer) && name != outer)
     }
 
@@ -204,12 +181,15 @@ impl Wanted {
 
     /// The modules that are asked for something new since this was asked last, and whether it is to hold at once.
     pub fn changed(&mut self) -> BTreeMap<ModuleName, bool> {
-        std::mem::take(&mut self.changed)
+        let changed = std::mem::take(&mut self.changed);
+        let modules = |(directory, at_once)| self.modules_of(directory).into_iter().map(move |name| (name, at_once));
+        changed.into_iter().flat_map(modules).collect()
     }
 
     /// The modules whose directory was dropped in since this was asked last.
     pub fn dropped(&mut self) -> BTreeSet<ModuleName> {
-        std::mem::take(&mut self.dropped)
+        let dropped = std::mem::take(&mut self.dropped);
+        dropped.into_iter().flat_map(|directory| self.modules_of(directory)).collect()
     }
 
     /// Looks at everything; says which directory the services directory is. `arrived` are the paths that came as a whole.
@@ -240,6 +220,11 @@ impl Wanted {
         self.absorb(found, Scope::Entries(tops), arrived, now);
     }
 
+    /// Looks at the entry that a module stands in.
+    pub fn look_at_module(&mut self, name: &ModuleName, now: Stamp) {
+        self.look_at(&BTreeSet::from([self.directory(name).top()]), &[], now);
+    }
+
     /// A directory is watched from now on: what happened in it before that is seen by another look.
     pub fn look_again(&mut self, path: &Path, now: Moment) {
         let below = path.strip_prefix(&self.services).ok();
@@ -260,12 +245,13 @@ impl Wanted {
 
     /// Reads the files of one module now, however young they are, and what the `supervise.conf` asks of it.
     pub fn reread(&mut self, name: &ModuleName, now: Stamp) {
-        if let Some(wish) = self.modules.get_mut(name) {
+        let directory = self.directory(name);
+        if let Some(wish) = self.modules.get_mut(&directory) {
             wish.arrived = true;
-            wish.ask(name, self.conf.as_mut());
+            wish.ask(&directory, self.conf.as_mut());
         }
-        self.doubt(name);
-        self.look_at(&BTreeSet::from([name.top()]), &[], now);
+        self.doubt(&directory);
+        self.look_at(&BTreeSet::from([directory.top()]), &[], now);
     }
 
     /// Asks the `supervise.conf` anew for every module; a look follows.
@@ -325,6 +311,7 @@ impl Wanted {
         for (name, _, module) in found.modules {
             self.settle(name, &module, now);
         }
+        self.number();
         self.update_watched(scope);
     }
 
@@ -430,13 +417,22 @@ impl Wanted {
 
 impl Wishes for Wanted {
     fn wish(&self, name: &ModuleName) -> Option<Desired> {
-        let wish = self.own_logger(name).or_else(|| self.modules.get(name).map(Box::as_ref))?;
-        self.desired(name, wish)
+        if let Some(logger) = self.own_logger(name) {
+            return self.desired(name, name, logger, 0);
+        }
+        match self.place(name) {
+            Some((directory, wish, number)) => self.desired(name, directory, wish, number),
+            None => self.unnumbered(name),
+        }
     }
 
     fn wishes(&self) -> impl Iterator<Item = (&ModuleName, Desired)> {
         let logger = self.logger.iter().map(|wish| (&self.logger_name, wish));
-        logger.chain(&self.modules).filter_map(|(name, wish)| Some((name, self.desired(name, wish)?)))
+        let own = self.modules.iter().filter(|(name, _)| self.instances.leave(name));
+        let alone = logger.chain(own).filter_map(|(name, wish)| Some((name, self.desired(name, name, wish, 0)?)));
+        alone.chain(self.instances.iter().filter_map(|(name, Instance { directory, number })| {
+            Some((name, self.desired(name, directory, self.modules.get(directory)?, *number)?))
+        }))
     }
 }
 
@@ -452,12 +448,13 @@ impl Wanted {
         self.logger.as_deref().filter(|_| name.is_own_logger())
     }
 
-    fn desired(&self, name: &ModuleName, wish: &Wish) -> Option<Desired> {
+    fn desired(&self, name: &ModuleName, directory: &ModuleName, wish: &Wish, number: u32) -> Option<Desired> {
+        let (id, logged) = (wish.id.instance(number), wish.logged && !self.unlogged.contains(name));
         match wish.loaded {
-            Some(_) => Some(Desired { id: wish.id, settled_at: wish.settled_at, logged: wish.logged }),
-            None if self.others.contains_key(name) => None,
+            Some(_) => Some(Desired { id, settled_at: wish.settled_at, logged }),
+            None if self.others.contains_key(directory) => None,
             // Only a look says that it has settled, and that look is due at `again`.
-            None => Some(Desired { id: wish.id, settled_at: Moment(u64::MAX), logged: wish.logged }),
+            None => Some(Desired { id, settled_at: Moment(u64::MAX), logged }),
         }
     }
 }

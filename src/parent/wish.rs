@@ -146,6 +146,11 @@ impl Wish {
         now.moment.minus(age.max(now.moment.since(self.seen_at)))
     }
 
+    /// Whether what its program says goes to a logger, as its files are now.
+    pub(super) fn is_logged(&self) -> bool {
+        self.loaded.as_ref().is_some_and(|loaded| loaded.logged)
+    }
+
     /// Takes what the `supervise.conf` asks of it now.
     pub(super) fn ask(&mut self, name: &ModuleName, conf: Option<&mut ConfFile>) {
         let settings = conf.map(|conf| Box::new(conf.settings(name)));

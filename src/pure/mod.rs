@@ -12,6 +12,7 @@ pub mod exit;
 pub mod family;
 pub mod handover;
 pub mod http;
+pub mod instances;
 pub mod log;
 pub mod machine;
 pub mod name;

@@ -101,6 +101,24 @@ impl ModuleName {
         ModuleName([self.as_bytes(), b"/log"].concat())
     }
 
+    /// The instance of this number, of a module of which there are several.
+    ///
+    /// # Errors
+    /// The number makes the name too long.
+    pub fn instance(&self, number: u32) -> Result<ModuleName, BadName> {
+        ModuleName::new(&[self.as_bytes(), format!("@{number}").as_bytes()].concat())
+    }
+
+    /// The module whose instance this one is by its name, and its number; there may be no such module.
+    #[must_use]
+    pub fn instance_of(&self) -> Option<(ModuleName, u32)> {
+        let at = self.0.iter().rposition(|byte| *byte == b'@')?;
+        let (module, digits) = (ModuleName::new(&self.0[..at]).ok()?, &self.0[at + 1..]);
+        // A number is written in one way.
+        let number = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with(['0', '+']))?.parse().ok()?;
+        Some((module, number))
+    }
+
     /// The entry of the services directory that it stands in.
     #[must_use]
     pub fn top(&self) -> ModuleName {
@@ -276,6 +294,20 @@ mod tests {
         for none in ["log", "web", "web/blog", "log/web"] {
             assert_eq!(name(none).logged(), None);
         }
+    }
+
+    #[test]
+    fn an_instance_is_named_after_its_module_and_its_number() {
+        let name = |text: &str| ModuleName::new(text.as_bytes()).expect("a name");
+        assert_eq!(name("group/web").instance(12), Ok(name("group/web@12")));
+        assert_eq!(name("group/web@12").instance_of(), Some((name("group/web"), 12)));
+        assert_eq!(name("web@1@2").instance_of(), Some((name("web@1"), 2)));
+        for none in
+            ["web", "@1", "group/@1", "web@", "web@0", "web@01", "web@+1", "web@-1", "web@1/log", "web@4294967296"]
+        {
+            assert_eq!(name(none).instance_of(), None, "{none}");
+        }
+        assert_eq!(name(&"a".repeat(254)).instance(1), Err(BadName::Long));
     }
 
     #[test]

@@ -10,13 +10,36 @@ use serde::{Deserialize, Serialize};
 use super::name::ModuleName;
 use super::time::Moment;
 
-/// Which directory: device and inode, the same through every link and name.
+/// Which directory: device and inode, the same through every link and name; and which of its instances, where there are
+/// several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Id {
     /// `st_dev`.
     pub device: u64,
     /// `st_ino`.
     pub inode: u64,
+    /// Counted from 1; 0 of a directory that stands for one module.
+    #[serde(default, skip_serializing_if = "is_whole")]
+    pub instance: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_whole(instance: &u32) -> bool {
+    *instance == 0
+}
+
+impl Id {
+    /// A file or directory itself.
+    #[must_use]
+    pub fn of(device: u64, inode: u64) -> Id {
+        Id { device, inode, instance: 0 }
+    }
+
+    /// An instance of the directory; 0 is the directory itself.
+    #[must_use]
+    pub fn instance(self, instance: u32) -> Id {
+        Id { instance, ..self }
+    }
 }
 
 /// A module that the services directory asks for.
@@ -179,23 +202,29 @@ impl<'a, W: Wishes> Starts<'a, W> {
             return false;
         }
         let taken = self.taken.get_or_insert_with(|| taken_by(self.desired, self.actual));
-        match taken.get(&wanted.id) {
-            Some(other) if *other != name => {
-                // One that is on its way out is waited for; its end is reported.
-                if !matches!(self.actual.get(*other), Some(Actual::Retiring(_)))
-                    && !self.plan.steps.contains(&Step::Retire((*other).clone()))
-                {
-                    self.plan.steps.push(Step::Refuse(name.clone(), (*other).clone()));
-                    return true;
-                }
-            }
-            _ => {
-                taken.insert(wanted.id, name);
-                self.plan.steps.push(Step::Start(name.clone(), wanted.id));
-            }
+        let others: Vec<&ModuleName> = held_with(taken, wanted.id).filter(|other| *other != name).collect();
+        if others.is_empty() {
+            taken.insert(wanted.id, name);
+            self.plan.steps.push(Step::Start(name.clone(), wanted.id));
+            return false;
         }
-        false
+        // One that is on its way out is waited for; its end is reported.
+        let stays = |other: &&ModuleName| {
+            !matches!(self.actual.get(*other), Some(Actual::Retiring(_)))
+                && !self.plan.steps.contains(&Step::Retire((*other).clone()))
+        };
+        let Some(other) = others.into_iter().find(stays) else { return false };
+        self.plan.steps.push(Step::Refuse(name.clone(), other.clone()));
+        true
     }
+}
+
+/// Who has what cannot be had twice: the directory, or this instance of it. A directory is one module or several, never
+/// both.
+fn held_with<'a>(taken: &BTreeMap<Id, &'a ModuleName>, id: Id) -> impl Iterator<Item = &'a ModuleName> {
+    let all = taken.range(id.instance(0)..=id.instance(u32::MAX));
+    let held = all.filter(move |(held, _)| id.instance == 0 || held.instance == 0 || held.instance == id.instance);
+    held.map(|(_, name)| *name)
 }
 
 /// The directories that no other module may have.
@@ -226,7 +255,7 @@ mod tests {
     }
 
     fn id(inode: u64) -> Id {
-        Id { device: 1, inode }
+        Id::of(1, inode)
     }
 
     fn wants(entries: &[(&str, u64, u64)]) -> BTreeMap<ModuleName, Desired> {
@@ -288,6 +317,41 @@ mod tests {
             [Step::Start(name("a"), id(1)), Step::Refuse(name("b"), name("a"))]
         );
         assert_eq!(steps(&desired, &has(&[("b", Actual::Running(id(1)))])), [Step::Refuse(name("a"), name("b"))]);
+    }
+
+    fn wants_instances(of: &str, inode: u64, count: u32) -> BTreeMap<ModuleName, Desired> {
+        let desired = |number| Desired { id: id(inode).instance(number), settled_at: Moment(0), logged: true };
+        (1..=count).map(|number| (name(&format!("{of}@{number}")), desired(number))).collect()
+    }
+
+    #[test]
+    fn instances_share_a_directory_and_a_changed_number_touches_the_last_ones_alone() {
+        let start = |number| Step::Start(name(&format!("a@{number}")), id(1).instance(number));
+        assert_eq!(steps(&wants_instances("a", 1, 2), &BTreeMap::new()), [start(1), start(2)]);
+        let both = has(&[("a@1", Actual::Running(id(1).instance(1))), ("a@2", Actual::Running(id(1).instance(2)))]);
+        assert_eq!(steps(&wants_instances("a", 1, 2), &both), []);
+        assert_eq!(steps(&wants_instances("a", 1, 3), &both), [start(3)]);
+        assert_eq!(steps(&wants_instances("a", 1, 1), &both), [Step::Retire(name("a@2"))]);
+        // Under a second name there are none of them.
+        let refuse = |number: u32| Step::Refuse(name(&format!("b@{number}")), name(&format!("a@{number}")));
+        let mut linked = wants_instances("a", 1, 2);
+        linked.extend(wants_instances("b", 1, 2));
+        assert_eq!(steps(&linked, &both), [refuse(1), refuse(2)]);
+    }
+
+    #[test]
+    fn a_directory_is_one_module_or_several_never_both() {
+        let one = has(&[("a", Actual::Running(id(1)))]);
+        assert_eq!(steps(&wants_instances("a", 1, 2), &one), [Step::Retire(name("a"))]);
+        assert_eq!(steps(&wants_instances("a", 1, 2), &has(&[("a", Actual::Retiring(id(1)))])), []);
+        let (first, second) = (id(1).instance(1), id(1).instance(2));
+        let both = has(&[("a@1", Actual::Running(first)), ("a@2", Actual::Running(second))]);
+        let retire = [Step::Retire(name("a@1")), Step::Retire(name("a@2"))];
+        assert_eq!(steps(&wants(&[("a", 1, 0)]), &both), retire);
+        let last = has(&[("a@1", Actual::Ended), ("a@2", Actual::Retiring(second))]);
+        assert_eq!(steps(&wants(&[("a", 1, 0)]), &last), [Step::Remove(name("a@1"))]);
+        let ended = has(&[("a@2", Actual::Ended)]);
+        assert_eq!(steps(&wants(&[("a", 1, 0)]), &ended), [Step::Remove(name("a@2")), Step::Start(name("a"), id(1))]);
     }
 
     #[test]

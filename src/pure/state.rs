@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::alarm::Alarm;
 use super::exit::{Exit, How, Pid, Signal};
 use super::name::printable;
+use super::reconcile::Id;
 use super::status::Want;
 use super::time::Wall;
 
@@ -133,8 +134,11 @@ pub fn seconds(duration: std::time::Duration) -> f64 {
 pub struct Record {
     /// The boot id of the kernel under which this was written.
     pub boot_id: String,
-    /// Device and inode of the service directory.
+    /// Device and inode of the service directory,
     pub directory: [u64; 2],
+    /// and the number of the instance, where that is several modules.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub instance: u32,
     /// The pid of the program, if there is one.
     pub pid: Option<i32>,
     /// Whether that pid is of its `finish`.
@@ -212,7 +216,19 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(value: &u32) -> bool {
+    *value == 0
+}
+
 impl Record {
+    /// Which directory, and which of its instances.
+    #[must_use]
+    pub fn id(&self) -> Id {
+        let [device, inode] = self.directory;
+        Id { device, inode, instance: self.instance }
+    }
+
     /// The process that was recorded; `None` for a number that no program of ours has: nobody, a group, PID 1.
     #[must_use]
     pub fn process(&self) -> Option<Pid> {

@@ -50,7 +50,7 @@ impl Supervise {
                 self.up_again();
             }
             Found::Alive(pid, held) => {
-                let replaced = record.directory != self.directory();
+                let replaced = record.id() != self.task.id;
                 if matches!(self.task.place, Place::Service(_)) && !replaced {
                     // It may have been started although there is a file `down`.
                     fresh.want = recorded.want();
@@ -105,7 +105,7 @@ impl Supervise {
         let started = adopt::between(stat.started);
         let record = Record {
             boot_id: adopt::boot_id().to_owned(),
-            directory: self.directory(),
+            directory: [self.task.id.device, self.task.id.inode],
             pid: Some(pid.get()),
             started,
             since: started[0],

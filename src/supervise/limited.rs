@@ -51,7 +51,7 @@ impl Supervise {
             Some(known) => known.limited.clone(),
             None => {
                 let groups = self.task.cgroups.as_deref();
-                self.task.controllers.limit(groups, self.cgroup.as_ref(), self.directory(), asked)?
+                self.task.controllers.limit(groups, self.cgroup.as_ref(), self.task.id, asked)?
             }
         };
         if known.is_none() && asked.of_group() {
@@ -104,10 +104,10 @@ impl Supervise {
     /// Removes its groups if it is to leave nothing, as far as nothing is in them.
     #[inline(never)]
     pub(super) fn remove_groups(&self) {
-        let Task { controllers, cgroups, alone, loaded, .. } = &*self.task;
+        let Task { controllers, cgroups, alone, loaded, id, .. } = &*self.task;
         if self.removes || *alone {
             self.cgroup.iter().for_each(Cgroup::remove);
-            controllers.remove(cgroups.as_deref(), self.directory(), &loaded.policy.limits);
+            controllers.remove(cgroups.as_deref(), *id, &loaded.policy.limits);
         }
         if *alone {
             controllers.close();

@@ -86,6 +86,7 @@ impl Supervise {
         let output = output.map_or(plain, Output::Fifo);
         Service {
             name: &self.task.name,
+            instance: self.task.id.instance,
             directory: self.home.service(),
             path: &self.task.path,
             input,
@@ -109,7 +110,7 @@ impl Supervise {
         }
         self.group_held = None;
         // What a predecessor's program left is found there until something is started in another one.
-        let group = groups.module(self.directory()).ok()?;
+        let group = groups.module(self.task.id).ok()?;
         let held = group.open().ok()?;
         self.cgroup = Some(group);
         self.limit_anew();
@@ -193,7 +194,7 @@ impl Supervise {
         cgroup: Option<&OwnedFd>,
         kept: Option<(BorrowedFd<'_>, i32)>,
     ) -> Result<Started, spawn::NotStarted> {
-        let mark = Mark::new(adopt::boot_id(), self.directory(), self.machine.want());
+        let mark = Mark::new(adopt::boot_id(), self.task.id, self.machine.want());
         let given = Given { kept, socket: self.notify.as_ref().map(|notify| notify.socket().address()) };
         spawn::program(self.service(cgroup), &self.task.loaded.policy, (ids, limited), mark, given)
     }

@@ -94,7 +94,13 @@ impl Supervise {
             return;
         }
         let directory = match &log.directory {
-            Some(directory) => self.task.path.join(OsStr::from_bytes(directory.as_bytes())),
+            Some(directory) => {
+                let shared = self.task.path.join(OsStr::from_bytes(directory.as_bytes()));
+                match self.task.id.instance {
+                    0 => shared,
+                    number => shared.join(number.to_string()),
+                }
+            }
             None => logging.logs.join(self.task.name.as_os_str()),
         };
         let route = log.route(to, escaped(directory.as_os_str().as_bytes()));

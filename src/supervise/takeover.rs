@@ -57,7 +57,7 @@ impl Supervise {
             return self.feed(Event::Begin);
         }
         self.recall(&record);
-        let replaced = record.directory != self.directory();
+        let replaced = record.id() != self.task.id;
         if self.task.anew || (replaced && !alive) {
             record = Record { started: record.started, ..Record::default() };
             let fresh = self.fresh(&recorded, exits);
@@ -134,15 +134,10 @@ impl Supervise {
     pub(super) fn recall(&mut self, record: &Record) {
         self.session = record.session.and_then(Pid::new);
         let groups = self.task.cgroups.as_ref();
-        self.cgroup = groups.and_then(|groups| groups.left(record.cgroup.as_deref(), record.directory));
+        self.cgroup = groups.and_then(|groups| groups.left(record.cgroup.as_deref(), record.id()));
         self.grouped = self.cgroup.is_some();
         self.recall_memory(record.memory.as_ref());
         self.inherited = record.process().is_none_or(|pid| pidfd::peek(pid).is_err());
-    }
-
-    /// Which service directory, as it is recorded.
-    pub(super) fn directory(&self) -> [u64; 2] {
-        [self.task.id.device, self.task.id.inode]
     }
 
     pub(super) fn record(&self, now: Stamp) -> Record {
@@ -160,7 +155,8 @@ impl Supervise {
         let terms = self.care.as_ref().map_or_else(Terms::default, |care| care.vitals.terms());
         Record {
             boot_id: adopt::boot_id().to_owned(),
-            directory: self.directory(),
+            directory: [self.task.id.device, self.task.id.inode],
+            instance: self.task.id.instance,
             pid: process,
             finishing,
             started: self.between,

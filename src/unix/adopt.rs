@@ -27,18 +27,19 @@ pub fn boot_id() -> &'static str {
 pub fn latest(record: Record, mark: Option<&[u8]>) -> (Record, Option<Want>) {
     match mark.and_then(Mark::read) {
         Some(mark) if record.boot_id != mark.boot_id || mark.started > record.started => {
-            let Marked { boot_id, pid, started, directory, want } = mark;
+            let Marked { boot_id, pid, started, id, want } = mark;
             // What is recorded of the one before it counts as long as it is of the module, not of that program.
             let marked = Record {
                 boot_id,
                 pid: Some(pid.get()),
                 started,
-                directory,
+                directory: [id.device, id.inode],
+                instance: id.instance,
                 since: started[0],
                 last_start: Some(monotonic(started[0])),
                 counted: record.counted.clone(),
                 streak: record.streak,
-                cgroup: record.cgroup.as_deref().and_then(|recorded| cgroup::beside(recorded, directory)),
+                cgroup: record.cgroup.as_deref().and_then(|recorded| cgroup::beside(recorded, id)),
                 ..Record::default()
             };
             match find(&marked) {

@@ -13,6 +13,7 @@ use rustix::fs::{Mode, OFlags, openat};
 
 use super::raw;
 use crate::pure::exit::Pid;
+use crate::pure::reconcile::Id;
 
 /// The groups of one tree.
 #[derive(Debug)]
@@ -51,12 +52,12 @@ impl Cgroups {
         Ok(Cgroups { mount, own, births })
     }
 
-    /// The group of the module with this service directory, by device and inode, made if it is not there.
+    /// The group of the module with this service directory, by device, inode and instance, made if it is not there.
     ///
     /// # Errors
     /// It cannot be made.
-    pub fn module(&self, directory: [u64; 2]) -> io::Result<Cgroup> {
-        let path = format!("{}/{}", self.own, number(directory));
+    pub fn module(&self, id: Id) -> io::Result<Cgroup> {
+        let path = format!("{}/{}", self.own, number(id));
         let directory = below(&self.mount, &path);
         let mut fresh = fs::create_dir(&directory).is_ok();
         if !fresh {
@@ -104,13 +105,13 @@ impl Cgroups {
         group.path.rsplit_once('/').is_some_and(|(tree, _)| tree == self.own)
     }
 
-    /// The group that a predecessor started a program in: as it recorded that, or, if it did not live to, by the device and
-    /// inode of the service directory.
+    /// The group that a predecessor started a program in: as it recorded that, or, if it did not live to, by the service
+    /// directory.
     #[must_use]
-    pub fn left(&self, recorded: Option<&str>, directory: [u64; 2]) -> Option<Cgroup> {
+    pub fn left(&self, recorded: Option<&str>, id: Id) -> Option<Cgroup> {
         match recorded {
             Some(path) => self.recorded(path),
-            None => self.recorded(&format!("{}/{}", self.own, number(directory))),
+            None => self.recorded(&format!("{}/{}", self.own, number(id))),
         }
     }
 
@@ -135,9 +136,9 @@ impl Cgroups {
 
 /// The path of the module's group beside one that was recorded, perhaps of another service directory.
 #[must_use]
-pub fn beside(recorded: &str, directory: [u64; 2]) -> Option<String> {
+pub fn beside(recorded: &str, id: Id) -> Option<String> {
     let (tree, _) = recorded.rsplit_once('/')?;
-    Some(format!("{tree}/{}", number(directory)))
+    Some(format!("{tree}/{}", number(id)))
 }
 
 /// Where svtree itself goes when it may not stay above the groups of its modules: beside them.
@@ -161,8 +162,11 @@ fn step_aside(own: &Path, tree: &Path) -> io::Result<()> {
 }
 
 /// Names may hold what no group's name can.
-pub(super) fn number([device, inode]: [u64; 2]) -> String {
-    format!("{device}-{inode}")
+pub(super) fn number(id: Id) -> String {
+    match id {
+        Id { device, inode, instance: 0 } => format!("{device}-{inode}"),
+        Id { device, inode, instance } => format!("{device}-{inode}-{instance}"),
+    }
 }
 
 pub(super) fn below(mount: &Path, path: &str) -> PathBuf {

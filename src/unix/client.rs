@@ -3,9 +3,12 @@
 //!
 //! A client is a stranger: it must never take a lock, make or change a file, or decide what an answer means.
 
+use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,6 +20,7 @@ use rustix::process::Resource;
 
 use super::clock;
 use super::home::file;
+use crate::pure::name::ModuleName;
 use crate::pure::time::Moment;
 
 /// The writing end of a control FIFO that somebody reads.
@@ -137,7 +141,7 @@ pub fn homes(root: &Path) -> (Vec<PathBuf>, Vec<(PathBuf, io::Error)>) {
         match entries(&directory) {
             Ok((is_home, names)) => {
                 todo.extend(names.into_iter().map(|name| below.join(name)));
-                todo[first..].sort_by(|one, other| other.cmp(one));
+                todo[first..].sort_by(|one, other| by_number(other).cmp(&by_number(one)));
                 if is_home {
                     found.push(below);
                 }
@@ -148,6 +152,17 @@ pub fn homes(root: &Path) -> (Vec<PathBuf>, Vec<(PathBuf, io::Error)>) {
         }
     }
     (found, unread)
+}
+
+/// By what one name is put before another in the same directory: instances stand in the order of their numbers.
+fn by_number(path: &Path) -> (Cow<'_, OsStr>, u32) {
+    let name = path.file_name().unwrap_or_default();
+    let may_be_one = name.as_bytes().contains(&b'@');
+    let name_of = may_be_one.then(|| ModuleName::new(name.as_bytes()).ok()).flatten();
+    match name_of.and_then(|name| name.instance_of()) {
+        Some((module, number)) => (Cow::Owned(module.to_os_string()), number),
+        None => (Cow::Borrowed(name), 0),
+    }
 }
 
 /// Whether a directory holds a `state.json`, and the directories in it that are not hidden.

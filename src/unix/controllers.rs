@@ -13,6 +13,7 @@ use std::sync::OnceLock;
 use super::cgroup::{Cgroup, Cgroups, below, make, number, remove, unoctal};
 use super::report::plain;
 use crate::pure::config::Limits;
+use crate::pure::reconcile::Id;
 
 /// What the kernel can limit for a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +117,7 @@ impl Controllers {
         &self,
         groups: Option<&Cgroups>,
         group: Option<&Cgroup>,
-        directory: [u64; 2],
+        id: Id,
         asked: &Limits,
     ) -> Result<Limited, String> {
         let mut limited = Limited::default();
@@ -136,7 +137,7 @@ impl Controllers {
                     limited.note_memory(controller, group.directory());
                 }
                 Place::One(tree) => {
-                    let directory = tree.join(number(directory));
+                    let directory = tree.join(number(id));
                     make(tree).and_then(|()| make(&directory)).map_err(failed)?;
                     write(&directory, &controller.files(false, most)).map_err(failed)?;
                     // A task that moves itself takes none of the locks that a process takes that is moved.
@@ -159,12 +160,12 @@ impl Controllers {
     }
 
     /// Removes the groups of version 1 of a module that asked for this, if nothing is in them.
-    pub fn remove(&self, groups: Option<&Cgroups>, directory: [u64; 2], asked: &Limits) {
+    pub fn remove(&self, groups: Option<&Cgroups>, id: Id, asked: &Limits) {
         // A predecessor may have made them.
         for controller in ALL.into_iter().filter(|controller| controller.asked(asked).is_some()) {
             let _ = self.places[controller as usize].get_or_init(|| place(controller, groups, &self.tree));
         }
-        self.trees().for_each(|tree| remove(&tree.join(number(directory))));
+        self.trees().for_each(|tree| remove(&tree.join(number(id))));
     }
 
     /// Removes all groups of version 1 in which nothing is, also those that only a predecessor has made.

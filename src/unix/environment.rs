@@ -86,6 +86,9 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// The name that every program is told of.
 const MODULE: &str = "SVTREE_MODULE";
 
+/// The number that a program is told of where its module is one of several.
+const INSTANCE: &str = "SVTREE_INSTANCE";
+
 /// No program can be given a longer variable: a page of 4 KiB times 32 in Linux.
 const LONGEST_VARIABLE: u64 = 128 << 10;
 
@@ -134,29 +137,40 @@ impl Variables {
         path.unwrap_or_else(|| DEFAULT_PATH.into())
     }
 
-    /// The whole environment of a module's program, as `NAME=value`.
+    /// The whole environment of a module's program, as `NAME=value`; `instance` is 0 of a module that is no instance.
     ///
     /// # Errors
     /// A NUL in what the module adds.
-    pub fn environment(&self, module: &ModuleName, told: &Told) -> Result<Vec<Cow<'static, CStr>>, NulError> {
+    pub fn environment(
+        &self,
+        module: &ModuleName,
+        instance: u32,
+        told: &Told,
+    ) -> Result<Vec<Cow<'static, CStr>>, NulError> {
         // It cannot change while svtree runs: nobody sets variables in it.
         static OWN: OnceLock<Vec<(OsString, CString)>> = OnceLock::new();
         let own = OWN.get_or_init(|| {
             std::env::vars_os()
-                .filter(|(name, _)| !NOT_HANDED_ON.iter().any(|other| name == other) && name != MODULE)
+                .filter(|(name, _)| {
+                    !NOT_HANDED_ON.iter().any(|other| name == other) && name != MODULE && name != INSTANCE
+                })
                 .filter_map(|(name, value)| pair(&name, &value).ok().map(|pair| (name, pair)))
                 .collect()
         });
         let said = |name: &OsStr| self.0.iter().any(|(other, _)| other == name);
-        let mut pairs = Vec::with_capacity(own.len() + self.0.len() + told.0.len() + 1);
+        let is_number = |name: &OsStr| instance > 0 && name == INSTANCE;
+        let mut pairs = Vec::with_capacity(own.len() + self.0.len() + told.0.len() + 2);
         pairs.extend(own.iter().filter(|(name, _)| !said(name)).map(|(_, pair)| Cow::Borrowed(pair.as_c_str())));
-        for (name, value) in self.0.iter().filter(|(name, _)| !told.says(name)) {
+        for (name, value) in self.0.iter().filter(|(name, _)| !told.says(name) && !is_number(name)) {
             if let Some(value) = value {
                 pairs.push(Cow::Owned(pair(name, value)?));
             }
         }
         for (name, value) in &told.0 {
             pairs.push(Cow::Owned(pair(OsStr::new(name), OsStr::new(value))?));
+        }
+        if instance > 0 {
+            pairs.push(Cow::Owned(pair(OsStr::new(INSTANCE), OsStr::new(&instance.to_string()))?));
         }
         pairs.push(Cow::Owned(pair(OsStr::new(MODULE), module.as_os_str())?));
         Ok(pairs)
@@ -282,9 +296,22 @@ mod tests {
         );
         assert_eq!(variables.path(), "/p");
         let web = ModuleName::new(b"web").expect("a name");
-        let environment = variables.environment(&web, &Told::new(None, None)).expect("no NUL");
+        let environment = variables.environment(&web, 0, &Told::new(None, None)).expect("no NUL");
         assert!(environment.contains(&c"A=1".into()) && environment.contains(&c"SVTREE_MODULE=web".into()));
         assert!(!environment.iter().any(|pair| pair.to_bytes().starts_with(b"EMPTY=")));
+    }
+
+    #[test]
+    fn an_instance_is_told_its_number_and_nothing_else_says_one() {
+        let name = ModuleName::new(b"web@2").expect("a name");
+        let numbers = |instance| {
+            let own = Variables(vec![("SVTREE_INSTANCE".into(), Some("7".into()))]);
+            let all = own.environment(&name, instance, &Told::new(None, None)).expect("no NUL").into_iter();
+            let all = all.map(Cow::into_owned).filter_map(|pair| pair.into_string().ok());
+            all.filter(|pair| pair.starts_with("SVTREE_INSTANCE=")).collect::<Vec<_>>()
+        };
+        assert_eq!(numbers(2), ["SVTREE_INSTANCE=2"]);
+        assert_eq!(numbers(0), ["SVTREE_INSTANCE=7"]);
     }
 
     #[test]
@@ -293,7 +320,7 @@ mod tests {
         let of_socket = |told: &Told| {
             let own = [("NOTIFY_SOCKET", "mine"), ("WATCHDOG_PID", "1")];
             let own = Variables(own.map(|(name, value)| (name.into(), Some(value.into()))).into());
-            let variables = own.environment(&web, told).expect("no NUL").into_iter().map(Cow::into_owned);
+            let variables = own.environment(&web, 0, told).expect("no NUL").into_iter().map(Cow::into_owned);
             let is_of_it = |name: &str| ["NOTIFY", "WATCHDOG"].iter().any(|of_it| name.starts_with(of_it));
             variables.filter_map(|pair| pair.into_string().ok()).filter(|pair| is_of_it(pair)).collect::<Vec<_>>()
         };

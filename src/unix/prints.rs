@@ -29,17 +29,25 @@ const CONTROL: &str = "control";
 /// A file as it was: another print means that it was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Print {
-    id: Id,
+    id: Inode,
     size: i64,
     changed: Wall,
     modified: Wall,
+}
+
+/// Which file. An [`Id`] is of a directory, and larger; of these each module has several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct Inode {
+    device: u64,
+    inode: u64,
 }
 
 impl Print {
     /// Of an open file, or one that was looked at.
     #[must_use]
     pub fn of(stat: &Stat) -> Print {
-        Print { id: id(stat), size: stat.st_size, changed: changed(stat), modified: modified(stat) }
+        let id = Inode { device: stat.st_dev, inode: stat.st_ino };
+        Print { id, size: stat.st_size, changed: changed(stat), modified: modified(stat) }
     }
 
     /// Of the file at a path; `None` when there is none.
@@ -58,7 +66,7 @@ impl Print {
 /// Which file or directory.
 #[must_use]
 pub fn id(stat: &Stat) -> Id {
-    Id { device: stat.st_dev, inode: stat.st_ino }
+    Id::of(stat.st_dev, stat.st_ino)
 }
 
 /// When it was changed last: contents, mode or, of a directory, names in it.

@@ -393,7 +393,7 @@ impl Executable {
         let path = target.strip_suffix(b" (deleted)").unwrap_or(&target);
         let mut digest = DefaultHasher::new();
         path.hash(&mut digest);
-        let file = fs::metadata(&link).ok().map(|file| Id { device: file.dev(), inode: file.ino() });
+        let file = fs::metadata(&link).ok().map(|file| Id::of(file.dev(), file.ino()));
         Some(Executable { file, path: digest.finish() })
     }
 

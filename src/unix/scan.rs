@@ -62,6 +62,8 @@ pub struct Module {
     pub logger: Logger,
     /// Whether that is one.
     pub logged: bool,
+    /// Whether it stands in the place of another one's logger itself.
+    pub is_logger: bool,
 }
 
 /// What stands in the place of a module's logger: the directory `log` in its own.
@@ -89,7 +91,7 @@ impl Logger {
 #[derive(Debug)]
 pub enum Entry {
     /// It holds an executable `run` or a `service.toml`.
-    Module(Module),
+    Module(Box<Module>),
     /// It holds a `group.toml`; the names in it, and the mistakes in its file.
     Group {
         /// Which one.
@@ -162,9 +164,9 @@ fn logger(service: BorrowedFd<'_>) -> io::Result<Logger> {
         Err(errno) => return Err(errno.into()),
     };
     Ok(match look_into(service, Path::new(file::LOGGER), true)? {
-        Entry::Module(module) if module.prints.run.is_some() => Logger::Module(Box::new(module)),
-        Entry::Module(Module { id, .. }) | Entry::Group { id, .. } => Logger::Unfinished(id, changed),
-        Entry::Incomplete(id, _) | Entry::Rejected(id, _) => Logger::Unfinished(id, changed),
+        Entry::Module(module) if module.prints.run.is_some() => Logger::Module(module),
+        Entry::Module(module) => Logger::Unfinished(module.id, changed),
+        Entry::Group { id, .. } | Entry::Incomplete(id, _) | Entry::Rejected(id, _) => Logger::Unfinished(id, changed),
         Entry::Nothing => Logger::None,
     })
 }
@@ -207,7 +209,7 @@ fn look_into(at: BorrowedFd<'_>, path: &Path, is_logger: bool) -> io::Result<Ent
     let prints = Prints::read(directory.as_fd());
     // A logger has none.
     let logger = if is_logger { Logger::None } else { logger(directory.as_fd())? };
-    Ok(Entry::Module(Module {
+    Ok(Entry::Module(Box::new(Module {
         id: id(&stat),
         prints,
         changed: prints.changed().max(prints::modified(&stat)).max(logger.changed()),
@@ -217,7 +219,8 @@ fn look_into(at: BorrowedFd<'_>, path: &Path, is_logger: bool) -> io::Result<Ent
         exposed,
         logged: matches!(logger, Logger::Module(_)),
         logger,
-    }))
+        is_logger,
+    })))
 }
 
 /// Whoever can write a service directory or a script in it can do what svtree's user can; says so if that is somebody
@@ -287,7 +290,7 @@ pub fn open(path: &Path, id: Id) -> Result<OwnedFd, String> {
     let failed = |errno: Errno| plain(&errno.into());
     let directory = openat(rustix::fs::CWD, path, HOLD, Mode::empty()).map_err(failed)?;
     let found = prints::id(&fstat(&directory).map_err(failed)?);
-    if found == id { Ok(directory) } else { Err("its directory was replaced".to_owned()) }
+    if found == id.instance(0) { Ok(directory) } else { Err("its directory was replaced".to_owned()) }
 }
 
 /// Reads what a module asks for over what is asked of it elsewhere; `path` is its directory.
@@ -357,10 +360,21 @@ pub fn mistakes(path: &Path, module: &Module, elsewhere: Policy) -> Result<Polic
             Ok(Ok(())) if policy.program == Program::Run && run.is_none() => {
                 wrong.push(format!("{SERVICE}: no command, and there is no run beside it"));
             }
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => wrong.extend(not_several(path, module, &policy)),
         }
     }
     if wrong.is_empty() { Ok(policy) } else { Err(wrong) }
+}
+
+/// Why a directory cannot stand for as many modules as it asks for.
+fn not_several(path: &Path, module: &Module, policy: &Policy) -> Option<String> {
+    let count = policy.instances?;
+    if module.is_logger {
+        return Some(format!("{SERVICE}: instances: a logger has as many as its module"));
+    }
+    let name = ModuleName::new(path.file_name()?.as_bytes()).ok()?;
+    let why = name.instance(count).err()?;
+    Some(format!("{SERVICE}: instances: {why}: {name}@{count}"))
 }
 
 /// What one look at a part of the tree found.
@@ -408,7 +422,7 @@ impl Found {
         match look_in(at, Path::new(path.file_name().unwrap_or_default())) {
             Err(error) => self.unknown.push((name, plain(&error))),
             Ok(Entry::Nothing) => {}
-            Ok(Entry::Module(module)) => self.add_module(name, path, module),
+            Ok(Entry::Module(module)) => self.add_module(name, path, *module),
             Ok(Entry::Incomplete(id, why)) => {
                 let is_mistake = why == NOT_EXECUTABLE;
                 self.others.push((name, path, Other { id, rejected: false, is_mistake, why: why.to_owned() }));

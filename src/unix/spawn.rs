@@ -24,6 +24,8 @@ use crate::pure::name::ModuleName;
 pub struct Service<'a> {
     /// Its name, for `SVTREE_MODULE`.
     pub name: &'a ModuleName,
+    /// Its number, for `SVTREE_INSTANCE`; 0 if it has none.
+    pub instance: u32,
     /// Its directory, held.
     pub directory: BorrowedFd<'a>,
     /// Its directory, absolute.
@@ -278,7 +280,7 @@ fn launch(
         .collect::<Result<Vec<_>, _>>()?;
     let arguments = words.iter().map(|word| string(word)).collect::<Result<Vec<_>, _>>()?;
     let told = Told::new(given.socket, policy.ready.watchdog);
-    let environment = variables.environment(service.name, &told).map_err(not_prepared)?;
+    let environment = variables.environment(service.name, service.instance, &told).map_err(not_prepared)?;
     let environment = if told.has_own_pid() { Strings::with_own_pid(environment) } else { Strings::new(environment) };
     let subdirectory = subdirectory.map(|path| string(OsStr::new(path))).transpose()?;
     raw::start(&Launch {

@@ -321,13 +321,13 @@ pub fn words(bytes: &[u8]) {
     assert!(Want::from_name(text).is_none_or(|want| want.name() == text));
 }
 
-/// The mark of a child: what is read was written so, byte for byte.
+/// The mark of a child: what is read was written so, byte for byte; an older one lacks the end.
 pub fn mark(bytes: &[u8]) {
-    if let Some(Marked { boot_id, pid, started: [before, after], directory, want }) = Mark::read(bytes) {
+    if let Some(Marked { boot_id, pid, started: [before, after], id, want }) = Mark::read(bytes) {
         assert!(Pid::new(pid.get()).is_some());
-        let mut mark = Mark::new(&boot_id, directory, want);
+        let mut mark = Mark::new(&boot_id, id, want);
         mark.set(pid.get(), before, after);
-        assert_eq!(mark.bytes(), bytes);
+        assert!(mark.bytes().starts_with(bytes));
     }
 }
 

@@ -121,6 +121,17 @@ fn pid_in(dir: &std::path::Path) -> Option<i32> {
 }
 
 #[test]
+fn a_directory_that_stands_for_several_is_refused() {
+    let alone = Alone::new();
+    let dir = alone.path("elsewhere/web");
+    write(&dir.join("run"), SLEEPER, 0o755);
+    write(&dir.join("service.toml"), "instances = 2\n", 0o644);
+    let line = alone.supervise(&["elsewhere/web"]).failed(111);
+    assert!(line.contains("service.toml: instances: svtree run starts several"), "{line}");
+    assert!(!dir.join("supervise").exists());
+}
+
+#[test]
 fn a_service_directory_is_supervised_as_by_daemontools() {
     let alone = Alone::new();
     let (dir, mut front) = service(&alone);

@@ -58,6 +58,7 @@ mod harness;
 mod health;
 mod identity;
 mod init;
+mod instances;
 mod keeper;
 mod letters;
 mod limits;

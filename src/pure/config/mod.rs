@@ -5,6 +5,7 @@
 mod alarm;
 mod health;
 mod identity;
+mod instances;
 mod limits;
 mod log;
 mod policy;
@@ -62,8 +63,9 @@ pub fn service(text: &str) -> Result<Policy, Vec<Mistake>> {
 /// As [`service`].
 pub fn service_over(text: &str, policy: &mut Policy) -> Result<(), Vec<Mistake>> {
     let files = ready::lay_aside(policy);
-    // No file asks for it: what stands there was read from this one before.
+    // No file asks for these: what stands there was read from this one before.
     policy.health = Health::default();
+    policy.instances = None;
     let result = read(text, SERVICE, policy, |table, policy, wrong| {
         ready::whole(table, policy, &files, wrong);
         health::whole(table, policy, wrong);
@@ -98,7 +100,8 @@ struct Key {
 }
 
 /// Every key of a `service.toml`, by what it is about.
-const SERVICE: &[&[Key]] = &[KEYS, health::KEYS, identity::KEYS, limits::KEYS, log::KEYS, sandbox::KEYS];
+const SERVICE: &[&[Key]] =
+    &[KEYS, health::KEYS, identity::KEYS, instances::KEYS, limits::KEYS, log::KEYS, sandbox::KEYS];
 
 /// The names of every key of a `service.toml`, such as `command` and `restart.delay`.
 pub fn keys() -> impl Iterator<Item = String> {
@@ -465,6 +468,7 @@ mod tests {
                 program: Program::Argv(vec!["bin/server".into(), "--name".into(), "two words".into()]),
                 directory: Some("data".into()),
                 enabled: false,
+                instances: None,
                 environment: vec![("A".into(), "1".into()), ("B".into(), "2".into())],
                 environment_dir: Some("env".into()),
                 umask: Some(0o027),

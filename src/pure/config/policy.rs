@@ -24,6 +24,8 @@ pub struct Policy {
     pub directory: Option<String>,
     /// Whether it is started when svtree starts.
     pub enabled: bool,
+    /// How many modules its directory stands for, each with a number; `None`: one, without.
+    pub instances: Option<u32>,
     /// Variables added to svtree's own, in the order of their names.
     pub environment: Vec<(String, String)>,
     /// A directory with a file for each variable, relative to the service directory; `environment` wins over it.
@@ -66,6 +68,7 @@ impl Default for Policy {
             program: Program::Run,
             directory: None,
             enabled: true,
+            instances: None,
             environment: Vec::new(),
             environment_dir: None,
             umask: None,
@@ -125,6 +128,8 @@ impl Policy {
             program,
             directory,
             enabled,
+            // Of no concern to any one of them.
+            instances: _,
             environment,
             environment_dir,
             umask,
