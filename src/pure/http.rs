@@ -141,7 +141,7 @@ pub fn answer(mut bytes: &[u8]) -> Answer {
         if status == 101 {
             return Answer::Status(status);
         }
-        match [&b"\r\n\r\n"[..], b"\n\n"].iter().find_map(|empty| find(bytes, empty)) {
+        match behind_headers(bytes) {
             Some(next) => bytes = bytes.get(next..).unwrap_or_default(),
             None => return Answer::Unfinished,
         }
@@ -151,9 +151,14 @@ pub fn answer(mut bytes: &[u8]) -> Answer {
     }
 }
 
-/// Behind the first place of it.
-fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
-    bytes.windows(wanted.len()).position(|window| window == wanted).map(|at| at + wanted.len())
+/// Behind the first empty line, however the lines end.
+fn behind_headers(bytes: &[u8]) -> Option<usize> {
+    let ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
+    ends.into_iter().find_map(|next| match bytes.get(next..)? {
+        [b'\n', ..] => Some(next + 1),
+        [b'\r', b'\n', ..] => Some(next + 2),
+        _ => None,
+    })
 }
 
 /// `HTTP/1.1 200 OK`, of which only the number counts.

@@ -7,10 +7,12 @@ use std::path::{Component, Path};
 use std::time::Duration;
 
 use svtree::pure::command::{self, Decoded, LETTERS};
-use svtree::pure::config::{self, Mistake, Policy, Program, Ready, ReadyBy};
+use svtree::pure::config::{self, Health, HealthBy, Mistake, Policy, Program, Ready, ReadyBy};
 use svtree::pure::exit::{Exit, Pid, Signal};
 use svtree::pure::family;
+use svtree::pure::http::{self, Address, Answer, Url};
 use svtree::pure::name::{ModuleName, escaped, printable, unescaped};
+use svtree::pure::sd_notify::{self, LONGEST as LONGEST_DATAGRAM, Said};
 use svtree::pure::state::{ExitEntry, Record, State};
 use svtree::pure::status::{LENGTH, LENGTH_DAEMONTOOLS, Running, Status, Want};
 use svtree::pure::supervise_conf::{Conf, Settings};
@@ -22,7 +24,7 @@ use svtree::unix::remains;
 pub type Law = fn(&[u8]);
 
 /// Every law by its name, which is also that of its target and its corpus.
-pub const TARGETS: [(&str, Law); 10] = [
+pub const TARGETS: [(&str, Law); 12] = [
     ("status", status),
     ("state", state),
     ("service", service),
@@ -33,6 +35,8 @@ pub const TARGETS: [(&str, Law); 10] = [
     ("words", words),
     ("mark", mark),
     ("stat", stat),
+    ("notify", notify),
+    ("http", http),
 ];
 
 /// `status` and `supervise/status`: what is read was written so, byte for byte; nothing else is read.
@@ -135,6 +139,12 @@ fn can_be_carried_out(policy: &Policy) {
     assert!(policy.umask.is_none_or(|mask| mask <= 0o777));
     assert!(policy.nice.is_none_or(|nice| (-20..=19).contains(&nice)));
     assert!(policy.ready == Ready::default() || (!policy.ready.of_file && is_way(&policy.ready)));
+    let Health { by, interval, timeout, failures } = &policy.health;
+    assert!(!interval.is_zero() && !timeout.is_zero() && *failures > 0);
+    if let Some(HealthBy::Check(words)) = by {
+        assert!(words.first().is_some_and(|program| !program.is_empty()));
+    }
+    assert!(policy.sandbox.read_only.iter().all(|path| path.starts_with('/') && !path.contains('\0')));
     let restart = &policy.restart;
     assert!(restart.max_tries != Some(0) && restart.max_tries_if_coredumped != Some(0));
     let times =
@@ -339,6 +349,65 @@ pub fn stat(bytes: &[u8]) {
     assert_eq!(stat.command, String::from_utf8_lossy(bytes));
     assert_eq!((stat.state, stat.parent, stat.group, stat.session, stat.started), (b'S', 7, 8, 9, 123));
 }
+
+/// A datagram of `sd_notify(3)`: a text or nothing; which process it is about comes first, what is for people is one line, and a
+/// line for others changes nothing.
+pub fn notify(bytes: &[u8]) {
+    let text = bytes.strip_suffix(b"\0").unwrap_or(bytes);
+    let is_text = !text.contains(&0) && text.len() <= LONGEST_DATAGRAM;
+    let Some(said) = sd_notify::parse(bytes) else { return assert!(!is_text) };
+    assert!(is_text && said.len() <= text.split(|byte| *byte == b'\n').count());
+    assert!(said.is_sorted_by_key(|said| !matches!(said, Said::MainPid(_))));
+    for said in &said {
+        match said {
+            Said::Status(status) => one_line(status),
+            Said::Errno(errno) => assert!((0..4096).contains(errno)),
+            Said::WatchdogEvery(every) => assert!(*every < Duration::from_micros(u64::MAX)),
+            Said::MainPid(pid) => assert!(pid.get() > 0),
+            Said::Wrong(key) => assert!(String::from_utf8_lossy(text).contains(&format!("{key}="))),
+            Said::Ready | Said::Reloading | Said::Stopping | Said::Extend(_) => {}
+            Said::Watchdog | Said::Trigger | Said::Store => {}
+        }
+    }
+    let more = [b"X_OWN=1\n", text].concat();
+    if more.len() <= LONGEST_DATAGRAM {
+        assert_eq!(sd_notify::parse(&more), Some(said));
+    }
+}
+
+/// The answer of a server, in however many parts it comes; and where it is asked: what is an address is one when it is shown, and
+/// no URL adds a line to the request.
+pub fn http(bytes: &[u8]) {
+    let whole = http::answer(bytes);
+    if let Answer::Status(status) = whole {
+        assert!(status == 101 || (200..600).contains(&status));
+    }
+    let parts = (0..bytes.len().min(LONGEST_PARTS)).map(|end| http::answer(&bytes[..end]));
+    if let Some(first) = parts.into_iter().find(|answer| *answer != Answer::Unfinished) {
+        assert!(first == whole || bytes.len() > http::LONGEST, "{first:?} and then {whole:?}");
+    }
+    let Ok(text) = str::from_utf8(bytes) else { return };
+    match Address::parse(text, None) {
+        Ok(address) => {
+            assert!(address.port > 0 && !address.host.is_empty());
+            assert_eq!(Address::parse(&address.to_string(), None), Ok(address));
+        }
+        Err(expected) => one_line(&expected),
+    }
+    match Url::parse(text) {
+        Ok(url) => {
+            assert_eq!(Url::parse(&url.to_string()), Ok(url.clone()));
+            let request = url.request();
+            let lines: Vec<_> = request.split("\r\n").collect();
+            assert!(lines.len() == 7 && lines[1].starts_with("Host: ") && lines[0].split(' ').count() == 3);
+            assert!(lines.iter().all(|line| line.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())));
+        }
+        Err(expected) => one_line(&expected),
+    }
+}
+
+/// So many parts are looked at: each is read from its beginning.
+const LONGEST_PARTS: usize = 512;
 
 /// What is said to people is one line, and does nothing to their terminal.
 fn one_line(text: &str) {
