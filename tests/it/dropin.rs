@@ -119,7 +119,7 @@ fn what_is_incomplete_starts_nothing_and_is_no_error() {
     tree.becomes("web", "incomplete");
     assert!(tree.status("web").is_none(), "it has only state.json");
     let warnings = text(&tree.home("web").join("supervise.log.wf"));
-    assert_eq!(tree.stderr() + &warnings, "", "nothing is an error");
+    assert_eq!(tree.complaints() + &warnings, "", "nothing is an error");
     write(&tree.entry("web").join("run"), SLEEPER, 0o755);
     tree.up("web");
 }

@@ -111,7 +111,7 @@ fn an_environment_beyond_what_the_kernel_takes_is_a_reason_and_can_be_mended() {
     let tree = Tree::running();
     let service = tree.service("big").run(SLEEPER).toml("environment_dir = 'env'");
     let value = "x".repeat(131_000);
-    let service = (10..26).fold(service, |service, number| service.file(&format!("env/V{number}"), &value));
+    let service = (10..30).fold(service, |service, number| service.file(&format!("env/V{number}"), &value));
     let entry = service.moved_in();
     tree.becomes("big", "waiting");
     let why = tree.state("big")["reason"].as_str().expect("a reason").to_owned();

@@ -153,5 +153,5 @@ fn fifteen_hundred_modules_run_within_30_s_and_cost_nothing_then() {
     stays(Duration::from_secs(3), "it runs", || tree.is_running());
     let used = ticks(pid) - before;
     assert!(used < 4, "{used} ticks of 1/100 s in 3 s");
-    assert_eq!(tree.stderr(), "");
+    assert_eq!(tree.complaints(), "");
 }

@@ -253,6 +253,25 @@ impl Tree {
         text(&self.path("out/stderr"))
     }
 
+    /// The same without the line by which it says, at each start, that it can make no control groups here.
+    pub fn complaints(&self) -> String {
+        let stderr = self.stderr();
+        stderr.split_inclusive('\n').filter(|line| !line.starts_with("svtree: making control groups: ")).collect()
+    }
+
+    /// Whether svtree, which runs, can make control groups here; says why that counts where it cannot: what is in a session of
+    /// its own and has cleared its environment, or was started under a dead svtree, is found by nothing else.
+    pub fn has_cgroups(&self) -> bool {
+        self.sleeper("first");
+        // By then it has said what it misses.
+        self.up("first");
+        let has = self.stderr() == self.complaints();
+        if !has {
+            skip("svtree can make no cgroups here, and nothing else tells whose such a process is");
+        }
+        has
+    }
+
     /// What svtree and, with `--log inherit`, its programs said on standard output.
     pub fn stdout(&self) -> String {
         text(&self.path("out/stdout"))

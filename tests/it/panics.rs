@@ -51,7 +51,7 @@ fn a_defect_costs_nobody_a_program_and_its_own_is_supervised_again() {
     assert!(state["exits"][0]["pid"] == pids[1] && state["exits_total"] == 1, "{state}");
     assert_eq!(tree.notes("twice"), [""; 0]);
     assert_eq!(zombies(tree.pid_of_svtree()), [0; 0]);
-    let said = tree.stderr();
+    let said = tree.complaints();
     assert_eq!(said.lines().count(), 20, "one line each: {said}");
     assert!(said.lines().all(|line| line.starts_with("svtree: ") && line.contains("bad")), "{said}");
 }
