@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::{Tree, eventually, text, walk};
+use crate::harness::{Tree, eventually, replace, signal_pid, text, walk};
 
 fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("services.example")
@@ -37,9 +38,9 @@ fn the_examples_show_up_down_crashing_once_and_a_group() {
     let modules = modules();
     assert!(modules.len() >= 5 && modules.iter().any(|name| name.contains('/')), "{modules:?}");
     eventually("each example to have shown itself", || {
-        modules
-            .iter()
-            .all(|name| ["up", "down", "waiting", "failed"].iter().any(|state| tree.state(name)["state"] == *state))
+        modules.iter().all(|name| {
+            ["up", "ready", "down", "waiting", "failed"].iter().any(|state| tree.state(name)["state"] == *state)
+        })
     });
     eventually("one to run, one to be down, one to have crashed and come back", || {
         let any = |is: &dyn Fn(&Value) -> bool| modules.iter().any(|name| is(&tree.state(name)));
@@ -50,6 +51,29 @@ fn the_examples_show_up_down_crashing_once_and_a_group() {
     assert!(!tree.stdout().is_empty(), "they say something");
     let table = tree.svtree(["status"]).ok();
     assert!(modules.iter().all(|name| table.contains(name.as_str())), "{table}");
+}
+
+#[test]
+fn the_example_with_a_heart_is_ready_when_it_says_so_and_started_again_when_it_does_not_beat() {
+    let tree = running();
+    tree.becomes("pulse", "ready");
+    let (pid, heart) = (tree.up("pulse"), tree.entry("pulse").join("heart"));
+    // As it is, but asked sooner.
+    let toml = text(&tree.entry("pulse").join("service.toml"));
+    replace(&tree.entry("pulse").join("service.toml"), &(toml + "interval = '100ms'\n"), 0o644);
+    tree.letter("pulse", "r");
+    eventually("its heart to beat", || heart.exists());
+    // It is stopped before its heart, so that it makes no new one.
+    signal_pid(pid, Signal::STOP);
+    eventually("it to be started again", || {
+        let _ = std::fs::remove_file(&heart);
+        tree.pid("pulse").is_some_and(|now| now != pid)
+    });
+    assert!(
+        tree.state("pulse")["reason"].as_str().is_some_and(|why| why.contains("find heart")),
+        "{}",
+        tree.state("pulse")
+    );
 }
 
 #[test]
