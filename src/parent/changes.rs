@@ -5,18 +5,22 @@
 //! anything.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::thread::Builder;
 use std::time::Duration;
 
 use super::Parent;
 use super::wanted::Wanted;
-use super::wish::Files;
+use super::wish::{Files, Wish};
 use crate::pure::config::Policy;
+use crate::pure::instances::directory_of;
 use crate::pure::name::ModuleName;
 use crate::pure::reconcile::Id;
 use crate::pure::time::Moment;
+use crate::supervise::Loaded;
 use crate::unix::accounts::Asked;
+use crate::unix::prints::Prints;
 use crate::unix::report::plain;
 use crate::unix::{clock, scan, validate};
 
@@ -73,6 +77,18 @@ pub(super) struct Verdict {
     number: u64,
     name: ModuleName,
     wrong: Vec<String>,
+}
+
+/// What a dead svtree has left of a module whose program runs.
+#[derive(Debug)]
+pub(super) struct LeftBehind {
+    pub(super) id: Id,
+    /// Its output went to a logger.
+    pub(super) logged: bool,
+    /// Why its files were rejected, if they were,
+    pub(super) rejected: Option<String>,
+    /// and what was in force then.
+    pub(super) good: Option<Policy>,
 }
 
 impl Wanted {
@@ -161,6 +177,38 @@ impl Wanted {
             self.changes.again.remove(&name);
             self.changes.to_ask.insert(name);
         }
+    }
+
+    /// A program of this module runs that a dead svtree has started. If its files are wrong, or were rejected then, what was
+    /// good is in force; where that is not known nothing is started before they are mended. Says whether it is one of these.
+    pub(super) fn keep(&mut self, name: &ModuleName, left: LeftBehind, now: Moment) -> bool {
+        let is_kept = self.keep_directory(name, left, now);
+        self.number();
+        is_kept
+    }
+
+    fn keep_directory(&mut self, name: &ModuleName, left: LeftBehind, now: Moment) -> bool {
+        let Id { instance, .. } = left.id;
+        let (id, of) = (left.id.instance(0), directory_of(name).filter(|_| instance > 0));
+        let directory = of.map_or_else(|| name.clone(), |of| of.directory);
+        let wish = self.modules.get_mut(&directory).filter(|wish| wish.id == id);
+        if wish.is_some_and(|wish| wish.keep_instance(instance)) {
+            return true;
+        }
+        let wish = self.modules.get(&directory).filter(|wish| wish.id == id);
+        let (path, why) = match (self.others.get(&directory), wish) {
+            (Some((path, other)), _) if other.is_mistake && other.id == id => (path.clone(), other.why.clone()),
+            (None, Some(wish)) if left.good.is_some() => (wish.path.clone(), left.rejected.unwrap_or_default()),
+            (Some(_), _) | (None, Some(_) | None) => return false,
+        };
+        let (unknown, instances) = (left.good.is_none(), (instance > 0).then_some(instance));
+        let policy = left.good.unwrap_or_else(|| Policy { instances, ..Policy::default() });
+        let prints = scan::open(&path, id).map(|directory| Prints::read(directory.as_fd())).unwrap_or_default();
+        let loaded = Loaded { policy, prints, mistake: Some(why), logged: left.logged, unknown, run: None };
+        self.others.remove(&directory);
+        self.look_at_again(&directory, now);
+        self.modules.insert(directory, Box::new(Wish::known(path, id, loaded, now)));
+        true
     }
 
     /// What was rejected is looked at again now.

@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, openat};
 
+use super::changes::LeftBehind;
 use super::wanted::Wanted;
 use super::{Closing, Parent, Source, Thread};
+use crate::pure::config::Policy;
 use crate::pure::log::To;
 use crate::pure::name::{ModuleName, unescaped};
 use crate::pure::reconcile::{Actual, Id, Wishes};
@@ -224,13 +226,20 @@ impl Parent {
             let complete = |wanted: &Wanted| wanted.module(&name).is_some_and(|wish| wish.loaded.is_some());
             // Or handed down by a predecessor.
             let is_known = self.threads.contains_key(&name) || self.published.contains_key(&name);
-            if is_known || complete(&self.wanted) || self.wanted.is_unknown(&name) {
+            let good = home::good(&self.status, &name).and_then(|good| serde_json::from_slice::<Policy>(&good).ok());
+            let is_complete = complete(&self.wanted) && good.is_none();
+            if is_known || is_complete || self.wanted.is_unknown(&name) {
                 continue;
             }
             let running = self.left_running(&name);
-            if running.is_some() {
+            if let Some((id, source)) = &running {
                 // A program that runs is not left alone for as long as its files are young.
                 self.wanted.reread(&name, clock::stamp());
+                let (logged, rejected) = (home::is_logged(&self.status, &name), source.loaded.mistake.clone());
+                let left = LeftBehind { id: *id, logged, rejected, good };
+                if self.wanted.keep(&name, left, clock::moment()) {
+                    continue;
+                }
             }
             let taken = if complete(&self.wanted) {
                 Ok(())
@@ -262,7 +271,7 @@ impl Parent {
             let group = groups.and_then(|groups| groups.left(record.cgroup.as_deref(), record.id()));
             group.is_some_and(|group| group.members().is_ok_and(|members| !members.is_empty()))
         };
-        let loaded = Loaded::default();
+        let loaded = Loaded { mistake: state.rejected, ..Loaded::default() };
         let path = OsString::from_vec(unescaped(&state.directory)).into();
         left.then(|| (record.id(), Source { path, loaded: Arc::new(loaded) }))
     }

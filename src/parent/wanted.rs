@@ -64,7 +64,7 @@ pub struct Wanted {
     /// svtree's own logger, once it is needed.
     logger: Option<Box<Wish>>,
     logger_name: ModuleName,
-    others: BTreeMap<ModuleName, (PathBuf, Other)>,
+    pub(super) others: BTreeMap<ModuleName, (PathBuf, Other)>,
     groups: BTreeMap<ModuleName, (PathBuf, Id)>,
     /// Directories of loggers that are none.
     unfinished: BTreeMap<ModuleName, (PathBuf, Id)>,
@@ -164,7 +164,7 @@ impl Wanted {
         self.again.values().copied().chain(self.changes_due()).min()
     }
 
-    fn look_at_again(&mut self, name: &ModuleName, at: Moment) {
+    pub(super) fn look_at_again(&mut self, name: &ModuleName, at: Moment) {
         let again = self.again.entry(name.top()).or_insert(at);
         *again = at.min(*again);
     }

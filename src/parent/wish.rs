@@ -184,7 +184,7 @@ impl Wish {
         self.asks_enabled = policy.enabled;
         policy.enabled &= files.normally_up;
         let Files { prints, logged, .. } = files;
-        self.loaded = Some(Arc::new(Loaded { policy, prints, logged, run, mistake: None }));
+        self.loaded = Some(Arc::new(Loaded { policy, prints, logged, run, mistake: None, unknown: false }));
     }
 
     /// Whether these files are, in effect, those that are in force.
@@ -194,6 +194,16 @@ impl Wish {
             let as_before = Policy { enabled, ..policy.clone() } == loaded.policy;
             loaded.mistake.is_none() && as_before && (loaded.prints.run == files.prints.run || loaded.is_run(run))
         })
+    }
+
+    /// An instance of what runs on, though its files are wrong, runs as well. Says whether it is such a module.
+    pub(super) fn keep_instance(&mut self, instance: u32) -> bool {
+        let Some(loaded) = self.loaded.as_mut().filter(|loaded| loaded.mistake.is_some()) else { return false };
+        if loaded.unknown {
+            let instances = &mut Arc::make_mut(loaded).policy.instances;
+            *instances = (*instances).max((instance > 0).then_some(instance));
+        }
+        true
     }
 
     /// The last good one stays in force. Says whether there is one.

@@ -9,6 +9,7 @@ use super::{Loaded, Supervise};
 use crate::pure::config::{Program, Rules};
 use crate::pure::machine::{Configured, Event};
 use crate::unix::home::Level;
+use crate::unix::report;
 
 impl Supervise {
     pub(super) fn configured(&mut self, loaded: Arc<Loaded>, at_once: bool) {
@@ -17,6 +18,7 @@ impl Supervise {
         {
             self.lines.push((Level::Warning, format!("{mistake}; the last good one stays in force")));
         }
+        self.keep_good(&loaded);
         self.task.loaded = loaded;
         let policy = &self.task.loaded.policy;
         // What a program that was taken over was started with is not known.
@@ -44,6 +46,19 @@ impl Supervise {
         });
         self.feed(event);
         self.let_logger_go();
+    }
+
+    /// Should svtree die while files are rejected, the next one goes on with what is in force.
+    fn keep_good(&mut self, loaded: &Loaded) {
+        let good = loaded.mistake.is_some() && !loaded.unknown;
+        if !good && self.task.loaded.mistake.is_none() {
+            return;
+        }
+        let policy = if good { serde_json::to_vec(&loaded.policy).ok() } else { None };
+        if let Err(error) = self.home.keep_good(policy.as_deref()) {
+            let text = format!("keeping what is in force: {}", report::plain(&error));
+            self.lines.push((Level::Warning, text));
+        }
     }
 
     /// Whether `run` is what the program was started from, be it another file.

@@ -124,6 +124,9 @@ impl Supervise {
         {
             return Event::Deferred(until);
         }
+        if let Loaded { unknown: true, mistake: Some(mistake), .. } = &*self.task.loaded {
+            return self.not_started(mistake.clone(), false);
+        }
         let ids = match self.look_up() {
             Found::Answer(Ok(ids)) => ids,
             Found::Answer(Err(why)) => return self.not_started(why, false),

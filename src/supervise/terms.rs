@@ -35,6 +35,9 @@ pub struct Loaded {
     /// Whether what its program says goes to a logger.
     #[serde(default)]
     pub logged: bool,
+    /// No good files of it are known, and nothing is started: what runs was started by a predecessor.
+    #[serde(default)]
+    pub unknown: bool,
     /// A digest of `run`, unless that is no script.
     #[serde(default)]
     pub run: Option<u64>,

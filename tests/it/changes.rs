@@ -1,7 +1,8 @@
 //! Section: a change of what runs: whole or not at all. What is wrong is rejected, the last good one runs on.
 
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::harness::{
@@ -141,6 +142,102 @@ fn what_was_rejected_stays_so_under_the_next_svtree_until_it_is_mended() {
     write(&entry.join("mine"), SLEEPER, 0o755);
     is_accepted(&tree, "web");
     assert_eq!(tree.pid("web"), Some(pid));
+}
+
+#[test]
+fn what_was_rejected_before_svtree_died_is_so_under_the_next_one_and_the_last_good_one_is_in_force() {
+    for wrong in ["comand = 'sleep 600'", "command = 'sleep 600'\nuser = 'no-such-user'", "command = './mine'"] {
+        let tree = Tree::running();
+        let entry = tree.service("web").run(NOTING).toml(A_THOUSAND).moved_in();
+        let pid = runs(&tree, "web", &["sleep", "1000"]);
+        replace(&entry.join("service.toml"), wrong, 0o644);
+        let why = rejected(&tree, "web");
+        let kept = tree.home("web").join(".good");
+        assert_eq!(fs::metadata(&kept).expect("what is in force").mode() & 0o777, 0o600);
+        tree.kill_svtree();
+        tree.start();
+        eventually("it to be taken over", || tree.state("web")["adopted"] == true);
+        assert_eq!(tree.pid("web"), Some(pid));
+        eventually("it to be rejected", || tree.state("web")["rejected"] == why.as_str());
+        tree.letter("web", "k");
+        let pid = tree.up_again("web", pid);
+        runs(&tree, "web", &["sleep", "1000"]);
+        replace(&entry.join("service.toml"), TEN_MINUTES, 0o644);
+        is_accepted(&tree, "web");
+        eventually("changed", || tree.state("web")["changed"] == true);
+        eventually("nothing to be kept", || !kept.exists());
+        tree.letter("web", "k");
+        tree.up_again("web", pid);
+        runs(&tree, "web", &["sleep", "600"]);
+    }
+}
+
+#[test]
+fn what_was_spoilt_while_no_svtree_ran_runs_on_and_is_not_started_before_it_is_mended() {
+    for wrong in ["comand = 'sleep 600'", "user = 'no-such-user'"] {
+        let tree = Tree::running();
+        // Without its service.toml another program would be run, and as another user.
+        let entry = tree.service("web").run(NOTING).toml(A_THOUSAND).moved_in();
+        let spoilt = tree.service("run").run(SLEEPER).moved_in().join("run");
+        let pids = [runs(&tree, "web", &["sleep", "1000"]), tree.up("run")];
+        tree.kill_svtree();
+        replace(&entry.join("service.toml"), wrong, 0o644);
+        chmod(&spoilt, 0o644);
+        tree.start();
+        eventually("both to be taken over", || ["web", "run"].iter().all(|name| tree.state(name)["adopted"] == true));
+        stays(Duration::from_millis(500), "they run on", || {
+            ["web", "run"].map(|name| tree.pid(name)) == pids.map(Some)
+        });
+        assert!(rejected(&tree, "run").contains("run is not executable"));
+        for name in ["web", "run"] {
+            tree.letter(name, "k");
+            tree.becomes(name, "waiting");
+            rejected(&tree, name);
+        }
+        stays(Duration::from_millis(1500), "neither is started", || tree.notes("web").is_empty());
+        replace(&entry.join("service.toml"), TEN_MINUTES, 0o644);
+        chmod(&spoilt, 0o755);
+        runs(&tree, "web", &["sleep", "600"]);
+        tree.up("run");
+        ["web", "run"].iter().for_each(|name| is_accepted(&tree, name));
+    }
+}
+
+#[test]
+fn instances_whose_file_is_spoilt_run_on_under_the_next_svtree_too() {
+    for rejected_before in [true, false] {
+        let tree = Tree::running();
+        let toml = entry_of_three(&tree);
+        let names = ["web@1", "web@2", "web@3"];
+        let pids = names.map(|name| runs(&tree, name, &["sleep", "1000"]));
+        if rejected_before {
+            replace(&toml, "comand = 'sleep 600'", 0o644);
+            names.iter().for_each(|name| _ = rejected(&tree, name));
+        }
+        tree.kill_svtree();
+        replace(&toml, "comand = 'sleep 600'", 0o644);
+        tree.start();
+        for name in names {
+            eventually("it to be taken over", || tree.state(name)["adopted"] == true);
+            assert!(rejected(&tree, name).contains("unknown key `comand`"));
+        }
+        assert_eq!(names.map(|name| tree.pid(name)), pids.map(Some));
+        tree.letter("web@2", "k");
+        if rejected_before {
+            tree.up_again("web@2", pids[1]);
+        } else {
+            tree.becomes("web@2", "waiting");
+        }
+        replace(&toml, &format!("instances = 3\n{A_THOUSAND}"), 0o644);
+        names.iter().for_each(|name| is_accepted(&tree, name));
+        let after = [tree.up("web@1"), tree.up_again("web@2", pids[1]), tree.up("web@3")];
+        assert_eq!([after[0], after[2]], [pids[0], pids[2]]);
+    }
+}
+
+/// The `service.toml` of a module of three instances.
+fn entry_of_three(tree: &Tree) -> PathBuf {
+    tree.service("web").toml(&format!("instances = 3\n{A_THOUSAND}")).moved_in().join("service.toml")
 }
 
 #[test]

@@ -259,7 +259,11 @@ fn with_suffix(name: &Path, suffix: &str) -> PathBuf {
 
 /// Replaces a file in one rename, so that no reader ever sees half of it.
 pub(in crate::unix) fn replace(at: BorrowedFd<'_>, name: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mode = Mode::from_raw_mode(0o644);
+    replace_as(at, name, bytes, Mode::from_raw_mode(0o644))
+}
+
+/// As [`replace`], with a mode of its own, whatever the umask.
+pub(super) fn replace_as(at: BorrowedFd<'_>, name: &Path, bytes: &[u8], mode: Mode) -> io::Result<()> {
     let new = with_suffix(name, NEW);
     // Made anew: what stands there may be a link, or a FIFO that somebody reads.
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
@@ -270,7 +274,7 @@ pub(in crate::unix) fn replace(at: BorrowedFd<'_>, name: &Path, bytes: &[u8]) ->
         }
         file => file?,
     };
-    if raw::umask() & 0o644 != 0 {
+    if raw::umask() & mode.as_raw_mode() != 0 {
         fchmod(&file, mode)?;
     }
     let mut rest = bytes;

@@ -6,6 +6,7 @@
 mod channel;
 mod damage;
 pub(in crate::unix) mod files;
+mod good;
 mod handed;
 mod log;
 mod place;
@@ -24,6 +25,7 @@ use rustix::fs::{AtFlags, Gid, statat, unlinkat};
 pub use self::channel::Channel;
 pub use self::damage::{Damage, Homes, Part};
 use self::files::{LOCK_PATIENCE, delegate, discard, fifo, lock, replace, same_fifo, stands};
+pub use self::good::good;
 pub use self::handed::Numbers;
 pub use self::log::{Level, log, open_logs};
 pub use self::place::Place;
@@ -62,6 +64,8 @@ pub mod file {
     pub const ROUTE: &str = ".route";
     /// What the program said last before each of its deaths.
     pub const LAST_LINES: &str = ".last-lines";
+    /// What is in force while its files are rejected, for the next svtree; 0600, since it may hold secrets.
+    pub const GOOD: &str = ".good";
     /// In the home of that logger: the FIFO in which it is told of modules.
     pub const NUDGE: &str = "nudge";
     /// In the status root: what that logger has taken and may not have written yet.
@@ -109,13 +113,14 @@ impl std::fmt::Display for NotOpened {
 }
 
 /// Every file of a status directory.
-const OWN: [&str; 16] = [
+const OWN: [&str; 17] = [
     file::STATE,
     file::STATUS,
     file::SPAWNED,
     file::ROUTE,
     file::SAID,
     file::LAST_LINES,
+    file::GOOD,
     file::NUDGE,
     file::READY,
     file::NOTIFY,
