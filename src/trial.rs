@@ -130,6 +130,7 @@ impl Trial {
         let (mailbox, inbox) = inbox::pair().map_err(failed)?;
         let loaded = Loaded { policy: policy.clone(), prints: module.prints, ..Loaded::default() };
         let task = Box::new(Task {
+            word: None,
             name: name.clone(),
             path,
             id,
@@ -200,7 +201,7 @@ impl Trial {
             }
             Report::Gone(_, why) => return Ok(Some(why)),
             Report::Begun(_) | Report::Ended(..) | Report::Reread(_) | Report::Stale(_) => {}
-            Report::Damaged(_) | Report::NeedsNoLogger(_) => {}
+            Report::Damaged(_) | Report::NeedsNoLogger(_) | Report::Standing(..) => {}
         }
         Ok(None)
     }

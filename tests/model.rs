@@ -14,6 +14,7 @@ use svtree::pure::exit::{How, Pid, Signal};
 use svtree::pure::machine::{
     Action, Cause, Configured, Ended, Event, Heir, Left, Machine, NotStarted, Phase, Readiness,
 };
+use svtree::pure::standing::{Gate, Stand};
 use svtree::pure::state::StateName;
 use svtree::pure::status::{Running, Status, Want};
 use svtree::pure::time::{Moment, Stamp, Wall};
@@ -75,6 +76,11 @@ struct World {
     editing: bool,
     /// Whether the module has a `control/LETTER` for each letter, which ends when it likes.
     scripted: bool,
+    /// Whether it stands in a tree, which has words for it; whether the last word lets it start; whether it asked for a
+    /// stop of what runs.
+    gated: bool,
+    may_start: bool,
+    of_tree: bool,
     /// What they are asked, and about which program.
     asking: Vec<(Command, Pid)>,
     /// What was sent since a script answered last.
@@ -110,8 +116,19 @@ enum Move {
     /// The program says that it ends, or that another process is the program.
     Stopping,
     MainPid,
+    /// A word of the tree.
+    Gate(Word),
     /// The first script of those that run ends, and stood for its signal or not.
     Controlled(bool),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Word {
+    Open,
+    Once,
+    Closed,
+    Stop,
+    Fail,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -161,6 +178,9 @@ impl World {
             full: false,
             editing: false,
             scripted: false,
+            gated: false,
+            may_start: true,
+            of_tree: false,
             asking: Vec::new(),
             signals: Vec::new(),
             last_spawn: None,
@@ -188,6 +208,9 @@ impl World {
             moves.push(Move::RetireNow);
             moves.extend([Move::Reconfigured, if self.full { Move::Space } else { Move::FullDisk }]);
             moves.push(if self.editing { Move::EditEnds } else { Move::Edits });
+        }
+        if self.gated {
+            moves.extend([Word::Open, Word::Once, Word::Closed, Word::Stop, Word::Fail].map(Move::Gate));
         }
         if self.scripted {
             moves.push(Move::Letter(Command::Signal(Signal::STOP)));
@@ -231,7 +254,8 @@ impl World {
             Move::Letter(command) => {
                 let starts = matches!(command, Command::Up | Command::Once);
                 self.asked |= starts;
-                let down = matches!(self.machine.phase(), Phase::Down | Phase::Failed | Phase::Waiting { .. });
+                let down =
+                    matches!(self.machine.phase(), Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Held);
                 self.owed = (self.owed || (starts && down)) && !matches!(command, Command::Down | Command::Exit);
                 self.told_to_leave |= command == Command::Exit;
                 self.ending = (self.ending || command == Command::Down) && !starts;
@@ -316,6 +340,7 @@ impl World {
                 }
                 Ok(())
             }
+            Move::Gate(word) => self.hear(word),
             Move::Controlled(done) => {
                 let (command, pid) = self.asking.remove(0);
                 self.controlled(command, pid, done)
@@ -325,6 +350,34 @@ impl World {
                 self.feed(Event::Configured(configured), true)
             }
         }
+    }
+
+    fn hear(&mut self, word: Word) -> Result<(), String> {
+        let runs = matches!(self.machine.phase(), Phase::Up { .. });
+        let stops = matches!(word, Word::Stop | Word::Fail);
+        self.of_tree |= runs && stops;
+        self.may_start = word == Word::Open || (word == Word::Once && !runs);
+        if word == Word::Fail {
+            self.owed = false;
+        }
+        let why = || "no".to_owned();
+        self.feed(
+            Event::Gate(match word {
+                Word::Open => Gate::Open,
+                Word::Once => Gate::Once,
+                Word::Closed => Gate::Closed(why()),
+                Word::Stop => Gate::Stop(why()),
+                Word::Fail => Gate::Fail(why()),
+            }),
+            true,
+        )?;
+        if stops && matches!(self.machine.phase(), Phase::Up { .. }) {
+            return Err("it runs on".to_owned());
+        }
+        if word == Word::Fail && matches!(self.machine.phase(), Phase::Waiting { .. } | Phase::Held) {
+            return Err("it waits on".to_owned());
+        }
+        Ok(())
     }
 
     fn exit(&mut self, how: How, remains: Remains, finish: bool) -> Result<(), String> {
@@ -344,6 +397,9 @@ impl World {
         self.done = how.success() && matches!(self.machine.phase(), Phase::Up { .. });
         let unwell = self.unwell && self.machine.want() == Want::Up && !self.told_to_leave;
         self.feed(Event::Exited(Ended { pid, how, oom: false, left, finish }), true)?;
+        if (unwell || self.of_tree) && self.machine.want() == Want::Up && matches!(self.machine.phase(), Phase::Down) {
+            return Err("what the tree has stopped is forgotten".to_owned());
+        }
         if unwell && matches!(self.machine.phase(), Phase::Down) {
             return Err("what was not well is not started again".to_owned());
         }
@@ -446,7 +502,14 @@ impl World {
         if self.remains {
             return Err("starts while something of the last one runs".to_owned());
         }
-        if self.last_spawn == Some(self.now) && !self.asked {
+        if !self.may_start {
+            return Err("starts behind a closed gate".to_owned());
+        }
+        if matches!(self.machine.gate(), Gate::Closed(_)) {
+            // The one start is made.
+            self.may_start = false;
+        }
+        if self.last_spawn == Some(self.now) && !self.asked && !self.gated {
             return Err("starts are not paced".to_owned());
         }
         if self.editing {
@@ -460,6 +523,7 @@ impl World {
             return Ok(Event::SpawnFailed(NotStarted { why: "no".to_owned(), shortage: false }));
         }
         (self.said, self.unwell, self.done) = (false, false, false);
+        self.of_tree = false;
         self.stops_itself = false;
         // A zombie keeps its pid until it is reaped: the new program gets another one.
         self.killed = false;
@@ -550,6 +614,7 @@ impl World {
             return Err(format!("the record says {:?}, true is {status:?}", self.published));
         }
         self.check_readiness()?;
+        self.check_standing()?;
         if self.owed && matches!(self.machine.phase(), Phase::Down | Phase::Failed) {
             return Err("a start that was asked for is forgotten".to_owned());
         }
@@ -564,7 +629,7 @@ impl World {
             Phase::Finishing { pid, .. } => Some((*pid, self.finish)),
             Phase::Sweeping { pid: Some(pid), .. } => Some((*pid, self.program)),
             Phase::Sweeping { pid: None, .. } | Phase::Looking { .. } => None,
-            Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Starting => None,
+            Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Held | Phase::Starting => None,
             Phase::StartingFinish | Phase::Gone => None,
         };
         match process {
@@ -608,8 +673,29 @@ impl World {
         if (self.unwell || self.stops_itself) && up {
             return Err("what is not well, or ends, counts as up".to_owned());
         }
-        if self.machine.cause() != &Cause::Asked && !((self.unwell || self.stops_itself) && runs) {
+        if self.machine.cause() != &Cause::Asked && !((self.unwell || self.stops_itself || self.of_tree) && runs) {
             return Err("a cause without a program".to_owned());
+        }
+        Ok(())
+    }
+
+    /// The tree is told the truth.
+    fn check_standing(&self) -> Result<(), String> {
+        let standing = self.machine.standing(0);
+        let runs = |slot: Option<(Pid, Process)>| matches!(slot, Some((_, Process::Runs | Process::Stopped)));
+        if (runs(self.program) || runs(self.finish) || self.remains) && !standing.runs {
+            return Err(format!("something runs, and it stands as {standing:?}"));
+        }
+        let waits = matches!(self.machine.phase(), Phase::Held | Phase::Waiting { .. });
+        if waits && matches!(self.machine.gate(), Gate::Fail(_)) {
+            return Err("it waits, and was given up".to_owned());
+        }
+        if standing.may && self.machine.phase() == &Phase::Held {
+            return Err("it is held, and the gate is open".to_owned());
+        }
+        let may_rest = matches!(standing.stand, Stand::Failed | Stand::Ready);
+        if standing.wanted && !standing.runs && standing.stand != Stand::Waiting && !may_rest {
+            return Err(format!("it is to run, and nothing will come of it: {standing:?}"));
         }
         Ok(())
     }
@@ -638,6 +724,7 @@ impl World {
             }
             Phase::Finishing { kill_at, .. } => format!("finishing {:?}", kill_at.map(relative)),
             Phase::Up { paused, .. } => format!("up {paused}"),
+            Phase::Held => "held".to_owned(),
             Phase::Down => "down".to_owned(),
             Phase::Failed => "failed".to_owned(),
             Phase::Gone => "gone".to_owned(),
@@ -659,7 +746,14 @@ impl World {
             self.finish.map(|(_, process)| process),
             role(self.published.and_then(|status| status.pid)),
             self.last_spawn == Some(self.now),
-        ) + &format!(" {} {} {} {}", self.owed, self.editing, self.asked, self.published == Some(self.machine.status()))
+        ) + &format!(" {} {} {}", self.gated, self.may_start, self.of_tree)
+            + &format!(
+                " {} {} {} {}",
+                self.owed,
+                self.editing,
+                self.asked,
+                self.published == Some(self.machine.status())
+            )
             + &format!(" {} {} {:?}", self.elsewhere, self.ending, self.sweeping)
             + &format!(
                 " {:?}",
@@ -745,6 +839,17 @@ fn every_order_of_events_is_borne() {
     let plain = Restart { delay: UNIT, interval: INTERVAL, ..Restart::default() };
     let states = walk(World { disturbed: true, ..World::new(plain, stop(1), true) });
     assert!(states > 100, "only {states} states were reached");
+}
+
+#[test]
+fn and_so_it_is_in_a_tree_that_has_words_for_it() {
+    let plain = Restart { delay: UNIT, interval: INTERVAL, ..Restart::default() };
+    let states = walk(World { gated: true, ..World::new(plain, stop(1), true) });
+    assert!(states > 100, "only {states} states were reached");
+    walk(World {
+        gated: true,
+        ..World::awaiting(Awaits::Word, Restart { when: When::Failure, ..plain }, stop(1), true)
+    });
 }
 
 #[test]

@@ -96,6 +96,7 @@ impl Keeper {
         let beginning = Beginning::Directory(service.try_clone().map_err(failed)?);
         let task = Box::new(Task {
             name: name.clone(),
+            word: None,
             path: path.clone(),
             id: *id,
             loaded: Arc::clone(loaded),
@@ -152,6 +153,8 @@ impl Keeper {
             Report::Reread(_) => self.configure(true),
             Report::Stale(_) => self.configure(false),
             Report::Begun(_) | Report::Damaged(_) | Report::Ended(..) | Report::NeedsNoLogger(_) => {}
+            // Nobody waits for it.
+            Report::Standing(..) => {}
             Report::Gone(_, why) => {
                 if let Some(thread) = self.thread.take() {
                     thread.join();

@@ -44,8 +44,8 @@ impl Check {
             Ok(Entry::Nothing) if named => self.mistake(path, "there is no such directory"),
             Ok(Entry::Nothing) => {}
             Ok(Entry::Module(module)) => self.module(path, &module),
-            Ok(Entry::Group { id, members, mistake, held: _ }) => {
-                if let Some(mistake) = mistake {
+            Ok(Entry::Group { id, members, policy, held: _ }) => {
+                if let Err(mistake) = policy {
                     self.mistake(path, &mistake);
                 }
                 if self.inside.insert(id) {

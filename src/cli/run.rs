@@ -44,6 +44,9 @@ pub struct RunArgs {
     /// taken away. A module that is not there yet is waited for. Where its code is not known svtree exits 111.
     #[arg(long, value_name = "NAME", value_parser = module)]
     exit_with: Option<ModuleName>,
+    /// End everything and exit with 1 when a module or a group at the top of the tree has failed
+    #[arg(long)]
+    exit_on_failure: bool,
     /// Limits and alarms of modules, in a file such as Baidu's supervise reads
     #[arg(long, value_name = "FILE")]
     supervise_conf: Option<PathBuf>,
@@ -111,6 +114,7 @@ fn tree(program: &str, args: RunArgs, kept: Option<Turn>, roots: Roots) -> Resul
         stop_within: args.stop_within,
         strict: args.strict,
         exit_with: args.exit_with,
+        exit_on_failure: args.exit_on_failure,
         supervise_conf: args.supervise_conf,
         kept: kept.is_some(),
     })

@@ -6,7 +6,7 @@ use super::{Closing, Parent};
 use crate::pure::exit::How;
 use crate::pure::name::ModuleName;
 use crate::pure::reconcile::Actual;
-use crate::unix::report;
+use crate::unix::{clock, report};
 
 impl Parent {
     /// Says if that module is not there: it is waited for, but it may be a slip of the pen.
@@ -34,6 +34,7 @@ impl Parent {
 
     pub(super) fn stop_all(&mut self) {
         self.closing = Some(Closing::Stop(self.options.stop_within));
+        self.closing_by = self.options.stop_within.map(|within| clock::moment().plus(within));
         self.unwatch();
     }
 }

@@ -9,6 +9,7 @@ mod heal;
 mod logger;
 mod looks;
 mod others;
+mod steer;
 mod threads;
 mod upgrade;
 mod wanted;
@@ -34,6 +35,7 @@ use crate::pure::log::To;
 use crate::pure::name::{ModuleName, printable};
 use crate::pure::reconcile::{self, Actual, Id, Step};
 use crate::pure::time::Moment;
+use crate::pure::tree::Tree;
 use crate::supervise::{Loaded, Logging, Mail, Report};
 use crate::unix::cgroup::Cgroups;
 use crate::unix::controllers::Controllers;
@@ -65,6 +67,8 @@ pub struct Options {
     pub strict: bool,
     /// The module whose end is the end of all.
     pub exit_with: Option<ModuleName>,
+    /// What fails at the top of the tree ends everything, with 1.
+    pub exit_on_failure: bool,
     /// A file that asks for something of each module.
     pub supervise_conf: Option<PathBuf>,
     /// A keeper starts another svscan if this one dies.
@@ -234,6 +238,10 @@ struct Parent {
     /// When it was looked at what programs run.
     sampled_at: Moment,
     closing: Option<Closing>,
+    /// When everything is to have been stopped.
+    closing_by: Option<Moment>,
+    /// What the modules are to each other.
+    tree: Tree,
     /// What svtree exits with, once the module that `--exit-with` names has ended.
     code: Option<u8>,
     /// Modules whose home others may have damaged, and when it is looked at.
@@ -254,6 +262,7 @@ impl Parent {
         let logs = std::path::absolute(&options.logs).unwrap_or_else(|_| options.logs.clone());
         let logging = Arc::new(Logging { to: options.log, logs });
         let conf = options.supervise_conf.clone().map(ConfFile::read);
+        let tree = Tree::new(options.exit_on_failure);
         Parent {
             wanted: Wanted::new(services.clone(), options.settle, options.strict, conf),
             options,
@@ -283,6 +292,8 @@ impl Parent {
             look_at: Moment::default(),
             sampled_at: clock::moment(),
             closing: None,
+            closing_by: None,
+            tree,
             code: None,
             suspects: Suspects::default(),
             trim_at: None,
@@ -299,6 +310,7 @@ impl Parent {
         self.look(&[]);
         self.expect_last();
         self.inherit();
+        self.replant();
         // What is there starts first; it is watched then, and looked at again.
         let mut again = self.reconcile();
         let mut changed = true;
@@ -307,6 +319,7 @@ impl Parent {
                 if self.closing.is_none() {
                     self.look_at_what_is_due();
                 }
+                self.replant();
                 again = self.reconcile();
                 self.look_at_candidates();
             }
@@ -314,7 +327,7 @@ impl Parent {
                 return self.end();
             }
             self.update_watches();
-            changed = self.wait(told, again);
+            changed = self.steer() || self.wait(told, again);
         }
     }
 
@@ -385,6 +398,7 @@ impl Parent {
                         self.start(&name, id);
                         acted = true;
                     }
+                    Step::Retire(name) if self.is_held_up(&name) => {}
                     Step::Retire(name) => {
                         self.retire(&name);
                         acted = true;
@@ -427,6 +441,10 @@ impl Parent {
             Report::NeedsNoLogger(name) => self.wanted.needs_no_logger(&name),
             Report::Damaged(name) => self.not_healed(&name),
             Report::Ended(name, how) => self.ended(&name, how),
+            Report::Standing(name, standing) => {
+                self.stands(&name, standing);
+                return false;
+            }
             Report::Gone(name, why) => self.gone(name, why),
         }
         true

@@ -105,10 +105,12 @@ impl Parent {
         if reads.is_none() && !name.is_own_logger() {
             self.want_logger_for(&source.loaded);
         }
+        let word = self.first_word(name);
         let program = Arc::clone(self.programs.entry(name.clone()).or_default());
         let (mailbox, inbox) = inbox::pair().map_err(|error| plain(&error))?;
         let task = Box::new(Task {
             name: name.clone(),
+            word,
             path: source.path.clone(),
             id,
             loaded: Arc::clone(&source.loaded),
@@ -173,7 +175,7 @@ impl Parent {
             let within = match self.closing {
                 // What all others have said is written, however urgent their end was.
                 Some(Closing::Stop(within)) if name.is_own_logger() => within.map(|within| within.max(LOGGER_STOP)),
-                Some(Closing::Stop(within)) => within,
+                Some(Closing::Stop(within)) => within.map(|within| self.share(within)),
                 None | Some(Closing::Leave) => None,
             };
             thread.mailbox.send(match (self.closing, &thread.reads) {
@@ -303,6 +305,7 @@ impl Parent {
             return;
         };
         thread.handle.join();
+        self.tree.gone(&name, matches!(why, Why::Left));
         self.loggers -= u64::from(thread.reads.is_some());
         let (id, retiring) = match self.actual.get(&name) {
             Some(Actual::Beginning(id) | Actual::Running(id)) => (*id, false),

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::wanted::HandedWish;
 use super::{Parent, Source};
+use crate::pure::config::GroupPolicy;
 use crate::pure::exit::Pid;
 use crate::pure::handover::{Answer, VERSION};
 use crate::pure::name::{ModuleName, escaped, unescaped};
@@ -124,6 +125,9 @@ struct Estate {
     absent: Vec<(String, Actual)>,
     #[serde(default)]
     wishes: Vec<HandedWish>,
+    /// What the groups ask for.
+    #[serde(default)]
+    groups: Vec<(String, GroupPolicy)>,
     #[serde(default)]
     anew: Vec<String>,
     #[serde(default)]
@@ -385,6 +389,7 @@ impl Parent {
             modules,
             absent: absent.map(|(name, actual)| (text(name), *actual)).collect(),
             wishes: self.wanted.handed(),
+            groups: self.wanted.policies().iter().map(|(name, policy)| (text(name), policy.clone())).collect(),
             anew: self.anew.iter().map(text).collect(),
             published: (self.published.iter())
                 .map(|(name, state)| (text(name), String::from_utf8_lossy(state).into_owned()))
@@ -400,6 +405,9 @@ impl Parent {
     pub(super) fn go_on(&mut self, inheritance: Inheritance) {
         let Inheritance { estate, mut descriptors } = inheritance;
         self.wanted.inherit(estate.wishes, clock::moment());
+        let groups = estate.groups.into_iter();
+        self.wanted.inherit_groups(groups.filter_map(|(text, policy)| Some((name(&text)?, policy))));
+        self.replant();
         self.anew.extend(estate.anew.iter().filter_map(|text| name(text)));
         let published = estate.published.into_iter();
         self.published.extend(published.filter_map(|(text, state)| Some((name(&text)?, state.into_bytes()))));

@@ -14,6 +14,7 @@ pub use self::handed::HandedWish;
 use super::changes::{Candidate, Changes};
 use super::conf::ConfFile;
 use super::wish::{Files, Wish};
+use crate::pure::config::{GroupPolicy, Needs};
 use crate::pure::instances::{Instance, Instances, directory_of};
 use crate::pure::name::ModuleName;
 use crate::pure::reconcile::{Desired, Id, Wishes};
@@ -66,6 +67,8 @@ pub struct Wanted {
     logger_name: ModuleName,
     pub(super) others: BTreeMap<ModuleName, (PathBuf, Other)>,
     groups: BTreeMap<ModuleName, (PathBuf, Id)>,
+    /// What they ask for: of the last good files.
+    policies: BTreeMap<ModuleName, GroupPolicy>,
     /// Directories of loggers that are none.
     unfinished: BTreeMap<ModuleName, (PathBuf, Id)>,
     /// Entries of the services directory that are to be looked at again, and when.
@@ -104,6 +107,7 @@ impl Wanted {
             logger_name: ModuleName::own_logger(),
             others: BTreeMap::new(),
             groups: BTreeMap::new(),
+            policies: BTreeMap::new(),
             unfinished: BTreeMap::new(),
             again: BTreeMap::new(),
             watched: BTreeMap::new(),
@@ -117,6 +121,34 @@ impl Wanted {
             unlogged: BTreeSet::new(),
             displaced: BTreeMap::new(),
         }
+    }
+
+    /// The same of groups.
+    pub fn inherit_groups(&mut self, groups: impl Iterator<Item = (ModuleName, GroupPolicy)>) {
+        self.policies.extend(groups);
+    }
+
+    /// What every module waits for.
+    pub fn needs(&self) -> impl Iterator<Item = (&ModuleName, Option<&Needs>)> {
+        let own = self.modules.iter().filter(|(name, _)| self.instances.leave(name));
+        let instances = self.instances.iter();
+        let instances = instances.filter_map(|(name, instance)| Some((name, self.modules.get(&instance.directory)?)));
+        own.chain(instances).map(|(name, wish)| {
+            let policy = wish.loaded.as_ref().map(|loaded| &loaded.policy);
+            (name, policy.and_then(|policy| policy.needs.as_deref()))
+        })
+    }
+
+    /// What every group asks for.
+    #[must_use]
+    pub fn policies(&self) -> &BTreeMap<ModuleName, GroupPolicy> {
+        &self.policies
+    }
+
+    /// Whether any module waits for another, or any group asks for anything.
+    #[must_use]
+    pub fn hangs_together(&self) -> bool {
+        self.policies.values().any(GroupPolicy::is_asking) || self.needs().any(|(_, needs)| needs.is_some())
     }
 
     /// What the module `name` asks for, if it is asked for itself.
@@ -269,6 +301,8 @@ impl Wanted {
                 || found.kept.iter().any(|outer| within(outer) && outer != name)
         };
         self.others_found(&found, &stays);
+        self.policies.retain(|name, _| stays(name, &found) || found.kept.contains(name));
+        self.policies.extend(found.policies.iter().cloned());
         self.groups.retain(|name, _| stays(name, &found));
         self.groups.extend(found.groups.iter().map(|(name, path, id)| (name.clone(), (path.clone(), *id))));
 

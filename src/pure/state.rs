@@ -188,6 +188,9 @@ pub struct Record {
     /// Whether that is since the program said that it ends.
     #[serde(skip_serializing_if = "is_false")]
     pub itself: bool,
+    /// Whether that is since what it needs, or its group, is started again or failed.
+    #[serde(skip_serializing_if = "is_false")]
+    pub of_tree: bool,
     /// What was told of it, at times of `CLOCK_MONOTONIC`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alarms: Option<Alarm>,
@@ -287,6 +290,12 @@ pub struct State {
     pub exits_total: u64,
     /// Whether it is started when svtree starts: no file `down`, and `enabled` not false.
     pub enabled: bool,
+    /// The names of what it needs, as its files have them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<String>,
+    /// The same of what it only comes after.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<String>,
     /// The service directory, absolute, escaped as the name.
     pub directory: String,
     /// For the successor.

@@ -192,7 +192,7 @@ impl Supervise {
             want: self.machine.want(),
             stopping: self.machine.is_being_stopped(),
             unwell: match self.machine.cause() {
-                Cause::Asked | Cause::Itself => None,
+                Cause::Asked | Cause::Itself | Cause::Tree => None,
                 Cause::Unwell(why) => Some(why.clone()),
             },
             failed: matches!(self.machine.phase(), Phase::Failed),

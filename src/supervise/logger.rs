@@ -110,7 +110,8 @@ impl Supervise {
                 draining.ends_by.get_or_insert(now.plus(GRACE));
             }
             let is_late = draining.until.into_iter().chain(draining.ends_by).any(|until| until <= now);
-            let rests = matches!(self.machine.phase(), Phase::Down | Phase::Failed | Phase::Waiting { .. });
+            let rests =
+                matches!(self.machine.phase(), Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Held);
             let is_empty = || self.home.channel().is_none_or(Channel::is_empty);
             // What it is not to read is not read.
             if self.machine.want() == Want::Down || is_late || (rests && (draining.starts == 0 || is_empty())) {

@@ -21,6 +21,7 @@ mod records;
 mod rights;
 mod route;
 mod scripts;
+mod standing;
 mod takeover;
 mod terms;
 mod thread;
@@ -43,6 +44,7 @@ use self::program::{Origin, Unknown};
 use self::rights::Names;
 pub use self::route::Logging;
 use self::route::Told;
+use self::standing::Bond;
 pub use self::terms::{Loaded, Mail, Report, Task, Why};
 pub use self::thread::{Reports, start};
 use crate::pure::config::Program;
@@ -153,6 +155,8 @@ struct Supervise {
     /// Why the last start failed, for a failure that repeats.
     not_started: Option<NotStarted>,
     names: Names,
+    /// Where others have to do with it.
+    bond: Option<Bond>,
     /// Where its memory is limited.
     memory: Option<Memory>,
     /// What was limited for the last program.
@@ -183,6 +187,10 @@ impl Supervise {
         let policy = &task.loaded.policy;
         let mut machine = Machine::new(policy.rules(), policy.enabled, clock::stamp());
         machine.begin_mistaken(task.loaded.mistake.clone());
+        let bond = task.word.clone().map(|(gate, number)| {
+            machine.stand_before(gate);
+            Bond::new(number)
+        });
         let look_at = task.alone.then(alone::first_look);
         let glance = match policy.program {
             Program::Typed(_) => Glance::blind(),
@@ -222,6 +230,7 @@ impl Supervise {
             alarms,
             not_started: None,
             names: Names::default(),
+            bond,
             memory: None,
             limits: None,
             stale: None,
@@ -440,6 +449,7 @@ impl Supervise {
                 self.heal();
             }
             Mail::HandOver(order) => self.hand_over(&order),
+            Mail::Gate(gate, number) => self.gate(gate, number),
             Mail::Sample => self.sample(),
             // What follows every turn.
             Mail::Rest => {}
@@ -473,6 +483,7 @@ impl Supervise {
             }
         }
         self.tell_end();
+        self.tell_standing();
     }
 
     /// Writes what there is to say in `supervise.log`.

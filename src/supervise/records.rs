@@ -71,6 +71,9 @@ impl Supervise {
             // What it asks for cannot be had.
             state.rejected = Some(why.clone());
         }
+        if let Some(needs) = &self.task.loaded.policy.needs {
+            (state.needs, state.after) = (needs.needs.clone(), needs.after.clone());
+        }
         state.record = Some(self.record(now));
         state
     }

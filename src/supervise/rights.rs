@@ -98,7 +98,7 @@ impl Supervise {
     /// For a module that is not started: its FIFO is delegated all the same.
     pub(super) fn hear_names(&mut self) {
         // An answer that a start waits for is that one's.
-        if self.names.asking.is_some() && !matches!(self.machine.phase(), Phase::Waiting { .. }) {
+        if self.names.asking.is_some() && !matches!(self.machine.phase(), Phase::Waiting { .. } | Phase::Held) {
             let _ = self.look_up();
         }
     }

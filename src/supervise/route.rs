@@ -147,9 +147,12 @@ impl Supervise {
             let reach = match self.machine.phase() {
                 Phase::Up { .. } | Phase::Stopping { .. } if late => Reach::Unread,
                 Phase::Up { .. } | Phase::Stopping { .. } => Reach::Read,
-                Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Starting | Phase::Sweeping { .. } => {
-                    Reach::End
-                }
+                Phase::Down
+                | Phase::Failed
+                | Phase::Waiting { .. }
+                | Phase::Held
+                | Phase::Starting
+                | Phase::Sweeping { .. } => Reach::End,
                 Phase::Looking { .. } | Phase::StartingFinish | Phase::Finishing { .. } | Phase::Gone => Reach::End,
             };
             let _ = nudge(self.task.place.root(), &Nudge::Died(self.task.name.clone(), exit.pid, exit.at, reach));

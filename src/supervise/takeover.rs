@@ -148,7 +148,7 @@ impl Supervise {
             Phase::Up { pid, .. } | Phase::Stopping { pid, .. } => (Some(pid.get()), false),
             Phase::Sweeping { pid, .. } => (pid.map(Pid::get), false),
             Phase::Finishing { pid, .. } => (Some(pid.get()), true),
-            Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Starting => (None, false),
+            Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Held | Phase::Starting => (None, false),
             Phase::StartingFinish | Phase::Looking { .. } | Phase::Gone => (None, false),
         };
         let [told, ending, asked, leaving] = self.machine.mind();
@@ -164,7 +164,12 @@ impl Supervise {
             last_start: history.last_start.map(|moment| moment.0),
             until: match self.machine.phase() {
                 Phase::Waiting { until } => Some(until.0),
-                Phase::Down | Phase::Failed | Phase::Starting | Phase::Up { .. } | Phase::Stopping { .. } => None,
+                Phase::Down
+                | Phase::Failed
+                | Phase::Held
+                | Phase::Starting
+                | Phase::Up { .. }
+                | Phase::Stopping { .. } => None,
                 Phase::Sweeping { .. } | Phase::Looking { .. } | Phase::StartingFinish => None,
                 Phase::Finishing { .. } | Phase::Gone => None,
             },
@@ -184,14 +189,20 @@ impl Supervise {
                 Phase::Sweeping { kill_at: Some(at), whole: true, .. } | Phase::Finishing { kill_at: Some(at), .. } => {
                     Some((Some(at.0), false))
                 }
-                Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Starting | Phase::Up { .. } => None,
+                Phase::Down
+                | Phase::Failed
+                | Phase::Waiting { .. }
+                | Phase::Held
+                | Phase::Starting
+                | Phase::Up { .. } => None,
                 Phase::Sweeping { .. } | Phase::Looking { .. } | Phase::StartingFinish => None,
                 Phase::Finishing { .. } | Phase::Gone => None,
             },
             itself: self.machine.cause() == &Cause::Itself,
+            of_tree: self.machine.cause() == &Cause::Tree,
             alarms: self.alarms.as_ref().and_then(|alarms| alarms.told()),
             unwell: match self.machine.cause() {
-                Cause::Asked | Cause::Itself => None,
+                Cause::Asked | Cause::Itself | Cause::Tree => None,
                 Cause::Unwell(why) => Some(why.clone()),
             },
             awaited: self.machine.readiness() == Readiness::Awaited,
@@ -241,6 +252,7 @@ pub(super) fn taken(state: &State, record: &Record, exits: VecDeque<Exit>) -> Ta
         cause: match &record.unwell {
             Some(why) => Cause::Unwell(why.clone()),
             None if record.itself => Cause::Itself,
+            None if record.of_tree => Cause::Tree,
             None => Cause::Asked,
         },
         readiness: readiness(state, record),

@@ -16,6 +16,7 @@ use crate::pure::config::Policy;
 use crate::pure::exit::How;
 use crate::pure::name::ModuleName;
 use crate::pure::reconcile::Id;
+use crate::pure::standing::{Gate, Standing};
 use crate::unix::cgroup::Cgroups;
 use crate::unix::controllers::Controllers;
 use crate::unix::home::Place;
@@ -56,6 +57,8 @@ impl Loaded {
 pub struct Task {
     /// The module.
     pub name: ModuleName,
+    /// What the tree says to it before it begins, where others have to do with it; and the number of that.
+    pub word: Option<(Gate, u64)>,
     /// Its directory, absolute.
     pub path: PathBuf,
     /// Which directory that is.
@@ -105,6 +108,8 @@ pub enum Mail {
     Interrupt,
     /// Its files were read again; whether `[restart]` and `[stop]` are to hold at once.
     Configured(Arc<Loaded>, bool),
+    /// What the tree says to it, and the number of that.
+    Gate(Gate, u64),
     /// Something of the home may have been damaged.
     Look,
     /// Whether a server that was asked is well, and why not.
@@ -132,6 +137,8 @@ pub enum Report {
     Damaged(ModuleName),
     /// Its program has ended for good, and how, if that is known yet; only from a task that ends all.
     Ended(ModuleName, How),
+    /// How it stands, where others have to do with it.
+    Standing(ModuleName, Standing),
     /// The thread is gone.
     Gone(ModuleName, Why),
 }

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use super::home::file;
 use super::prints::{self, FINISH, Print, Prints, RUN, SERVICE, id};
 use super::report::plain;
-use crate::pure::config::{self, Mistake, Policy, Program};
+use crate::pure::config::{self, GroupPolicy, Mistake, Policy, Program};
 use crate::pure::family;
 use crate::pure::name::{ModuleName, printable};
 use crate::pure::reconcile::Id;
@@ -98,8 +98,8 @@ pub enum Entry {
         id: Id,
         /// The entries of the directory.
         members: Vec<OsString>,
-        /// What is wrong with `group.toml`.
-        mistake: Option<String>,
+        /// What it asks for, or what is wrong with `group.toml`.
+        policy: Result<GroupPolicy, String>,
         /// Held, so that its members are looked for in it wherever it goes.
         held: OwnedFd,
     },
@@ -189,9 +189,9 @@ fn look_into(at: BorrowedFd<'_>, path: &Path, is_logger: bool) -> io::Result<Ent
         if run.is_some() || service.is_some() {
             return Ok(Entry::Rejected(id(&stat), "group.toml stands beside run or service.toml: remove one of them"));
         }
-        let mistake = read(&directory, GROUP).and_then(|text| config::group(&text).map_err(|all| first(GROUP, &all)));
+        let policy = read(&directory, GROUP).and_then(|text| config::group(&text).map_err(|all| first(GROUP, &all)));
         let members = names_of(&openat(&directory, c".", OPEN, Mode::empty())?)?;
-        return Ok(Entry::Group { id: id(&stat), members, mistake: mistake.err(), held: directory });
+        return Ok(Entry::Group { id: id(&stat), members, policy, held: directory });
     }
     let executable = |stat: &Stat| {
         FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
@@ -384,6 +384,8 @@ pub struct Found {
     pub modules: Vec<(ModuleName, PathBuf, Module)>,
     /// The groups.
     pub groups: Vec<(ModuleName, PathBuf, Id)>,
+    /// What they ask for.
+    pub policies: Vec<(ModuleName, GroupPolicy)>,
     /// Directories of loggers that are none.
     pub unfinished: Vec<(ModuleName, PathBuf, Id)>,
     /// What is no module yet, or cannot be one, and why.
@@ -430,7 +432,7 @@ impl Found {
             Ok(Entry::Rejected(id, why)) => {
                 self.others.push((name, path, Other { id, rejected: true, is_mistake: true, why: why.to_owned() }));
             }
-            Ok(Entry::Group { id, mistake: Some(why), .. }) => {
+            Ok(Entry::Group { id, policy: Err(why), .. }) => {
                 // What ran in it goes on under the last good one.
                 self.kept.push(name.clone());
                 self.others.push((name, path, Other { id, rejected: true, is_mistake: true, why }));
@@ -439,8 +441,9 @@ impl Found {
                 let why = format!("more than {DEEPEST} groups in each other");
                 self.others.push((name, path, Other { id, rejected: true, is_mistake: true, why }));
             }
-            Ok(Entry::Group { id, members, mistake: None, held }) => {
+            Ok(Entry::Group { id, members, policy: Ok(policy), held }) => {
                 self.groups.push((name.clone(), path, id));
+                self.policies.push((name.clone(), policy));
                 for member in members {
                     if let Ok(member) = name.join(member.as_bytes()) {
                         self.add_from(held.as_fd(), services, member);

@@ -3,11 +3,13 @@
 //! One table of keys: what is not in it is unknown. Must never read a file.
 
 mod alarm;
+mod group;
 mod health;
 mod identity;
 mod instances;
 mod limits;
 mod log;
+mod needs;
 mod policy;
 mod ready;
 mod sandbox;
@@ -19,9 +21,11 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 pub use self::alarm::Alarms;
+pub use self::group::{GroupPolicy, OnFailure, Strategy, group, group_keys};
 pub use self::health::{Health, HealthBy};
 pub use self::identity::{Account, Identity};
 pub use self::limits::{Limits, Resource};
+pub use self::needs::{Needs, NeedsRestart};
 pub use self::policy::{
     Awaits, BeforeRestart, Finish, FinishTimeout, Forking, Limit, Policy, Program, Ready, ReadyBy, Restart, Rules,
     Scope, Stop, When,
@@ -75,14 +79,6 @@ pub fn service_over(text: &str, policy: &mut Policy) -> Result<(), Vec<Mistake>>
     result
 }
 
-/// Reads a `group.toml`, which has no keys yet.
-///
-/// # Errors
-/// Every mistake in it.
-pub fn group(text: &str) -> Result<(), Vec<Mistake>> {
-    read(text, &[], &mut Policy::default(), |_, _, _| ())
-}
-
 /// Where a `service.toml` says that its module is not to be started by itself, if it does so.
 #[must_use]
 pub fn disabled_at(text: &str) -> Option<Mistake> {
@@ -93,22 +89,22 @@ pub fn disabled_at(text: &str) -> Option<Mistake> {
 }
 
 /// One key of the file: the table it stands in, its name, and how its value is taken.
-struct Key {
+struct Key<T = Policy> {
     table: &'static str,
     name: &'static str,
-    set: fn(&mut Policy, &DeValue<'_>) -> Result<(), String>,
+    set: fn(&mut T, &DeValue<'_>) -> Result<(), String>,
 }
 
 /// Every key of a `service.toml`, by what it is about.
 const SERVICE: &[&[Key]] =
-    &[KEYS, health::KEYS, identity::KEYS, instances::KEYS, limits::KEYS, log::KEYS, sandbox::KEYS];
+    &[KEYS, health::KEYS, identity::KEYS, instances::KEYS, limits::KEYS, log::KEYS, needs::KEYS, sandbox::KEYS];
 
 /// The names of every key of a `service.toml`, such as `command` and `restart.delay`.
 pub fn keys() -> impl Iterator<Item = String> {
     all(SERVICE).map(|key| full(key.table, key.name))
 }
 
-fn all<'a>(keys: &'a [&'a [Key]]) -> impl Iterator<Item = &'a Key> {
+fn all<'a, T>(keys: &'a [&'a [Key<T>]]) -> impl Iterator<Item = &'a Key<T>> {
     keys.iter().flat_map(|keys| keys.iter())
 }
 
@@ -220,15 +216,19 @@ const KEYS: &[Key] = &[
     key("alarm", "interval", alarm::interval),
 ];
 
-const fn key(table: &'static str, name: &'static str, set: fn(&mut Policy, &DeValue<'_>) -> Result<(), String>) -> Key {
+const fn key<T>(
+    table: &'static str,
+    name: &'static str,
+    set: fn(&mut T, &DeValue<'_>) -> Result<(), String>,
+) -> Key<T> {
     Key { table, name, set }
 }
 
-fn read(
+fn read<T>(
     text: &str,
-    keys: &[&[Key]],
-    policy: &mut Policy,
-    whole: impl FnOnce(&DeTable<'_>, &Policy, &mut Vec<(usize, String)>),
+    keys: &[&[Key<T>]],
+    policy: &mut T,
+    whole: impl FnOnce(&DeTable<'_>, &T, &mut Vec<(usize, String)>),
 ) -> Result<(), Vec<Mistake>> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut wrong: Vec<(usize, String)> = errors
@@ -249,7 +249,7 @@ fn read(
     Err(wrong.into_iter().map(|(offset, message)| mistake_at(text, offset, message)).collect())
 }
 
-fn walk(table: &DeTable<'_>, inside: &str, keys: &[&[Key]], policy: &mut Policy, wrong: &mut Vec<(usize, String)>) {
+fn walk<T>(table: &DeTable<'_>, inside: &str, keys: &[&[Key<T>]], policy: &mut T, wrong: &mut Vec<(usize, String)>) {
     for (name, value) in table {
         let found = all(keys).find(|key| key.table == inside && key.name == name.get_ref());
         if let Some(key) = found {
@@ -269,7 +269,7 @@ fn walk(table: &DeTable<'_>, inside: &str, keys: &[&[Key]], policy: &mut Policy,
 }
 
 /// The line for a key that is in no table, with the nearest one that is.
-fn unknown(name: &Spanned<std::borrow::Cow<'_, str>>, inside: &str, keys: &[&[Key]]) -> String {
+fn unknown<T>(name: &Spanned<std::borrow::Cow<'_, str>>, inside: &str, keys: &[&[Key<T>]]) -> String {
     let mine = full(inside, name.get_ref());
     let known = all(keys).map(|key| full(key.table, key.name));
     let tables = all(keys).map(|key| key.table.to_owned()).filter(|table| !table.is_empty());
@@ -433,7 +433,6 @@ mod tests {
     #[test]
     fn empty_is_all_defaults() {
         assert_eq!(service(""), Ok(Policy::default()));
-        assert_eq!(group("# nothing\n"), Ok(()));
     }
 
     #[test]
@@ -480,6 +479,7 @@ mod tests {
                 forking: Forking::Ignore,
                 exits_kept: 20,
                 before_restart: None,
+                needs: None,
                 restart: Restart {
                     when: When::Failure,
                     delay: Duration::from_millis(500),

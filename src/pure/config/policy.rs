@@ -10,6 +10,7 @@ use super::Alarms;
 use super::health::Health;
 use super::identity::{Account, Identity};
 use super::limits::Limits;
+use super::needs::Needs;
 use super::sandbox::Sandbox;
 use crate::pure::exit::Signal;
 use crate::pure::log::Log;
@@ -48,6 +49,8 @@ pub struct Policy {
     pub exits_kept: usize,
     /// What is run before it is started again, in the stead of a `finish`.
     pub before_restart: Option<BeforeRestart>,
+    /// What it waits for; boxed, since mostly that is nothing.
+    pub needs: Option<Box<Needs>>,
     /// When it is started again.
     pub restart: Restart,
     /// How it is stopped.
@@ -80,6 +83,7 @@ impl Default for Policy {
             forking: Forking::Follow,
             exits_kept: 20,
             before_restart: None,
+            needs: None,
             restart: Restart::default(),
             stop: Stop::default(),
             ready: Ready::default(),
@@ -141,6 +145,7 @@ impl Policy {
             forking,
             exits_kept: _,
             before_restart,
+            needs: _,
             restart: _,
             stop: _,
             ready,

@@ -32,8 +32,9 @@ impl Machine {
     fn want_running(&mut self, now: Stamp, want: Want, actions: &mut Vec<Action>) {
         self.want = want;
         self.ending = false;
+        self.asked_in_spite();
         match self.phase {
-            Phase::Down | Phase::Failed | Phase::Waiting { .. } => {
+            Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Held => {
                 self.history.forgive();
                 self.unwell = None;
                 self.start(now, actions);
@@ -52,7 +53,7 @@ impl Machine {
         self.ending = true;
         self.cause = Cause::Asked;
         match self.phase {
-            Phase::Down | Phase::Failed | Phase::Waiting { .. } => {
+            Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Held => {
                 self.reason = None;
                 // What is done counts no more.
                 self.readiness = Readiness::Unasked;
@@ -86,7 +87,12 @@ impl Machine {
         let (pid, paused, kill_at) = match self.phase {
             Phase::Up { pid, paused } => (pid, paused, timeout.map(|timeout| now.moment.plus(timeout))),
             Phase::Stopping { pid, paused, kill_at, .. } => (pid, paused, kill_at),
-            Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Starting | Phase::Sweeping { .. } => return,
+            Phase::Down
+            | Phase::Failed
+            | Phase::Waiting { .. }
+            | Phase::Held
+            | Phase::Starting
+            | Phase::Sweeping { .. } => return,
             Phase::StartingFinish | Phase::Finishing { .. } | Phase::Looking { .. } | Phase::Gone => return,
         };
         actions.push(Action::Control(Command::Down, pid));
@@ -110,7 +116,7 @@ impl Machine {
             Phase::Up { pid: own, paused } | Phase::Stopping { pid: own, paused, .. } if *own == pid => paused,
             // The program that it was asked about has ended meanwhile.
             Phase::Up { .. } | Phase::Stopping { .. } | Phase::Sweeping { .. } | Phase::Finishing { .. } => return,
-            Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Starting => return,
+            Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Held | Phase::Starting => return,
             Phase::StartingFinish | Phase::Looking { .. } | Phase::Gone => return,
         };
         match command {
@@ -155,7 +161,7 @@ impl Machine {
             // As in runit and s6, a `finish` that hangs can be ended; pausing is of programs.
             Phase::Finishing { pid, .. } if signal != Signal::STOP => actions.push(Action::Signal(*pid, signal)),
             Phase::Sweeping { .. } | Phase::Finishing { .. } | Phase::StartingFinish | Phase::Looking { .. } => {}
-            Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Starting | Phase::Gone => {}
+            Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Held | Phase::Starting | Phase::Gone => {}
         }
     }
 
@@ -168,7 +174,9 @@ impl Machine {
         let (kill_at, timeout) = match &mut self.phase {
             Phase::Stopping { kill_at, killed: false, .. } | Phase::Sweeping { kill_at, .. } => (kill_at, timeout),
             Phase::Finishing { kill_at, .. } => (kill_at, finish_limit),
-            Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Starting | Phase::Up { .. } => return,
+            Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Held | Phase::Starting | Phase::Up { .. } => {
+                return;
+            }
             Phase::Stopping { .. } | Phase::StartingFinish | Phase::Looking { .. } | Phase::Gone => return,
         };
         // One that was being stopped without a limit has the limit of now.
@@ -192,7 +200,7 @@ impl Machine {
             return;
         }
         match self.phase {
-            Phase::Down | Phase::Failed | Phase::Waiting { .. } => {
+            Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Held => {
                 self.phase = Phase::Gone;
             }
             Phase::Starting | Phase::Up { .. } | Phase::Stopping { .. } | Phase::Sweeping { .. } => {}

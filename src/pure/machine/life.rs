@@ -19,6 +19,9 @@ const SHORTEST_AFTER_FAILURE: Duration = Duration::from_millis(100);
 
 impl Machine {
     pub(super) fn start(&mut self, now: Stamp, actions: &mut Vec<Action>) {
+        if !self.passes(now) {
+            return;
+        }
         self.asked = false;
         self.verdict = Verdict::Rest;
         self.start_before = self.history.last_start;
@@ -31,6 +34,7 @@ impl Machine {
         self.phase = Phase::Up { pid, paused: false };
         self.since = now;
         self.starts += 1;
+        self.spawns += 1;
         self.adopted = false;
         self.followed = false;
         self.told = false;
@@ -137,7 +141,7 @@ impl Machine {
             }
             // Not a process of this machine.
             Phase::Up { .. } | Phase::Stopping { .. } | Phase::Finishing { .. } | Phase::Sweeping { .. } => return,
-            Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Starting => return,
+            Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Held | Phase::Starting => return,
             Phase::StartingFinish | Phase::Looking { .. } | Phase::Gone => return,
         };
         let Ended { pid, how, oom, .. } = ended;
@@ -152,8 +156,9 @@ impl Machine {
         self.told = false;
         self.dead = Some(ended.pid);
         let ran = format!("{} after {}", how.told(oom), human(exit.uptime));
+        let for_the_tree = self.cause == Cause::Tree;
         let (ran, how) = match std::mem::take(&mut self.cause) {
-            Cause::Asked | Cause::Itself => (ran, Some(ended.how)),
+            Cause::Asked | Cause::Itself | Cause::Tree => (ran, Some(ended.how)),
             // However it has ended, that is a failure.
             Cause::Unwell(why) => {
                 let ran = format!("{why}; {ran}");
@@ -169,6 +174,7 @@ impl Machine {
         let success = how.is_some_and(How::success);
         let done = self.awaits == Awaits::Exit && success && !stopping;
         self.verdict = match self.want {
+            Want::Up if for_the_tree => self.after_tree_stop(now),
             Want::Up if !stopping => {
                 let verdict = self.judge(now, how, well_since, &ran);
                 self.reason = Some(ran);
@@ -304,7 +310,7 @@ impl Machine {
                 self.reason = Some(why);
                 Phase::Failed
             }
-            Verdict::Start(until) if self.want != Want::Down => Phase::Waiting { until: until.max(now.moment) },
+            Verdict::Start(until) if self.want != Want::Down => self.wait_unless_failed(until.max(now.moment)),
             Verdict::Rest | Verdict::GiveUp(_) | Verdict::Start(_) => Phase::Down,
         };
         self.leave_if_idle();
@@ -325,8 +331,10 @@ impl Machine {
                 self.want = Want::Down;
                 return Verdict::Rest;
             }
+            self.deaths += 1;
             return Verdict::GiveUp(format!("{why}, and restart.when is \"never\""));
         }
+        self.deaths += 1;
         let core = how.is_some_and(How::dumped_core);
         match self.history.exited(now.moment, &self.restart, core, well_since) {
             Next::At(at) => Verdict::Start(at),

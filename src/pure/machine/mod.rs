@@ -12,6 +12,7 @@
 //! elsewhere (`pure/vitals.rs`), and comes in as the events `Ready` and `Unwell`.
 
 mod asked;
+mod gate;
 mod life;
 mod shown;
 mod terms;
@@ -26,6 +27,7 @@ pub use self::terms::{
 use super::config::{Awaits, Forking, Restart, Rules, Stop};
 use super::exit::{Exit, How, Pid, Signal};
 use super::restart::History;
+use super::standing::Gate;
 use super::status::{Running, Want};
 use super::time::{Moment, Stamp};
 
@@ -52,6 +54,8 @@ pub struct Machine {
     leaving: bool,
     /// A letter asked for a start that could not be made yet.
     asked: bool,
+    /// Whether the tree lets it start.
+    gate: Gate,
     verdict: Verdict,
     /// Ended and unreaped.
     dead: Option<Pid>,
@@ -88,6 +92,9 @@ pub struct Machine {
     /// The last start but one, for a start that is deferred.
     start_before: Option<Moment>,
     starts: u64,
+    /// Those of them that this machine made, and the ends after which it was to be started again or was given up.
+    spawns: u64,
+    deaths: u64,
     reason: Option<String>,
     mistake: Option<String>,
     exits: VecDeque<Exit>,
@@ -109,6 +116,7 @@ impl Machine {
             want: if enabled { Want::Up } else { Want::Down },
             leaving: false,
             asked: false,
+            gate: Gate::Open,
             verdict: Verdict::Rest,
             dead: None,
             alarms: true,
@@ -134,6 +142,8 @@ impl Machine {
             history: History::default(),
             start_before: None,
             starts: 0,
+            spawns: 0,
+            deaths: 0,
             reason: None,
             mistake: None,
             exits: VecDeque::new(),
@@ -246,6 +256,7 @@ impl Machine {
             Event::Left(any) => self.left_is_known(now, any, &mut actions),
             Event::Controlled { command, pid, done } => self.controlled(command, pid, done, &mut actions),
             Event::Configured(configured) => self.configured(now, configured),
+            Event::Gate(gate) => self.gated(now, gate, &mut actions),
             Event::Retire(within) => self.retire(now, within, &mut actions),
             Event::Release => {
                 self.left = true;
@@ -274,7 +285,9 @@ impl Machine {
             Phase::Stopping { kill_at, .. } | Phase::Sweeping { kill_at, .. } | Phase::Finishing { kill_at, .. } => {
                 kill_at
             }
-            Phase::Down | Phase::Failed | Phase::Starting | Phase::Up { .. } | Phase::Looking { .. } => None,
+            Phase::Down | Phase::Failed | Phase::Held | Phase::Starting | Phase::Up { .. } | Phase::Looking { .. } => {
+                None
+            }
             Phase::StartingFinish | Phase::Gone => None,
         };
         [phase, self.republish_at].into_iter().flatten().min()
@@ -301,14 +314,14 @@ impl Machine {
     /// Why it is as it is.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
-        self.reason.as_deref()
+        self.held_for().or(self.reason.as_deref())
     }
 
     /// Whether its program is being ended since somebody asked for that, or was so when a predecessor recorded it.
     #[must_use]
     pub fn is_being_stopped(&self) -> bool {
         let is_told = matches!(self.phase, Phase::Stopping { .. }) || self.stopping.is_some() || self.ending;
-        is_told && self.cause == Cause::Asked
+        is_told && matches!(self.cause, Cause::Asked | Cause::Tree)
     }
 
     /// How often the program has ended.
@@ -350,8 +363,16 @@ impl Machine {
             Cause::Asked => "",
             Cause::Unwell(_) => ", unwell",
             Cause::Itself => ", stops itself",
+            Cause::Tree => ", for the tree",
         };
-        format!("{}, verdict {verdict}{ready}{cause}", said.join(" "))
+        let gate = match self.gate {
+            Gate::Open => "",
+            Gate::Once => ", may start once",
+            Gate::Closed(_) => ", may not start",
+            Gate::Stop(_) => ", is to stop",
+            Gate::Fail(_) => ", is to fail",
+        };
+        format!("{}, verdict {verdict}{ready}{cause}{gate}", said.join(" "))
     }
 
     /// Whether it can be relied on.
@@ -405,7 +426,9 @@ impl Machine {
         let longest = now.moment.plus(self.restart.max_delay.unwrap_or(self.restart.delay).max(self.restart.delay));
         match self.phase {
             Phase::Waiting { until } if until > now.moment && until <= longest => {}
-            Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Starting => self.start(now, actions),
+            Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Held | Phase::Starting => {
+                self.start(now, actions);
+            }
             Phase::Up { .. } | Phase::Stopping { .. } | Phase::Looking { .. } | Phase::Sweeping { .. } => {}
             Phase::StartingFinish | Phase::Finishing { .. } | Phase::Gone => {}
         }
@@ -414,6 +437,7 @@ impl Machine {
     fn adopt(&mut self, now: Stamp, pid: Pid, paused: bool, actions: &mut Vec<Action>) {
         self.adopted = self.was_adopted.take().unwrap_or(true);
         self.phase = Phase::Up { pid, paused };
+        self.use_up();
         self.reason = None;
         match self.stopping.take() {
             // Recorded once it was told to end: the stop goes on.
@@ -466,7 +490,7 @@ impl Machine {
                 actions.push(Action::Signal(*pid, Signal::KILL));
             }
             Phase::Waiting { .. } | Phase::Stopping { .. } | Phase::Sweeping { .. } | Phase::Finishing { .. } => {}
-            Phase::Down | Phase::Failed | Phase::Starting | Phase::Up { .. } | Phase::Looking { .. } => {}
+            Phase::Down | Phase::Failed | Phase::Held | Phase::Starting | Phase::Up { .. } | Phase::Looking { .. } => {}
             Phase::StartingFinish | Phase::Gone => {}
         }
     }

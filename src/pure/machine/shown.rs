@@ -4,8 +4,9 @@
 
 use super::{Machine, Phase, Readiness};
 use crate::pure::exit::Pid;
+use crate::pure::standing::{Gate, Stand, Standing};
 use crate::pure::state::{ExitEntry, State, StateName};
-use crate::pure::status::{Running, Status};
+use crate::pure::status::{Running, Status, Want};
 use crate::pure::time::{Moment, Stamp, Wall};
 
 /// Everything that the records show and that can change by itself.
@@ -30,7 +31,9 @@ impl Machine {
     #[must_use]
     pub fn status(&self) -> Status {
         let (pid, running, paused) = match self.phase {
-            Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Gone => (None, Running::Nothing, false),
+            Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Held | Phase::Gone => {
+                (None, Running::Nothing, false)
+            }
             Phase::Looking { .. } => (None, Running::Nothing, false),
             // Not visible between two turns of the loop: the dead program's record stands until it is replaced.
             Phase::Starting | Phase::StartingFinish => (self.dead, Running::Program, false),
@@ -41,7 +44,9 @@ impl Machine {
         };
         let term_sent = match self.phase {
             Phase::Stopping { .. } | Phase::Sweeping { .. } => true,
-            Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Starting | Phase::Up { .. } => false,
+            Phase::Down | Phase::Failed | Phase::Waiting { .. } | Phase::Held | Phase::Starting | Phase::Up { .. } => {
+                false
+            }
             Phase::StartingFinish | Phase::Finishing { .. } | Phase::Looking { .. } | Phase::Gone => false,
         };
         Status { since: self.since.wall, pid, running, paused, want: self.want, alarms: self.alarms, term_sent }
@@ -53,7 +58,7 @@ impl Machine {
         match self.phase {
             Phase::Down | Phase::Gone => StateName::Down,
             Phase::Failed => StateName::Failed,
-            Phase::Waiting { .. } => StateName::Waiting,
+            Phase::Waiting { .. } | Phase::Held => StateName::Waiting,
             Phase::Starting => StateName::Starting,
             Phase::Up { .. } => match self.readiness {
                 Readiness::Unasked => StateName::Up,
@@ -71,10 +76,35 @@ impl Machine {
         match self.phase {
             Phase::Up { .. } => self.readiness != Readiness::Awaited,
             Phase::Down => matches!(self.readiness, Readiness::Since(_)),
-            Phase::Failed | Phase::Waiting { .. } | Phase::Starting | Phase::Stopping { .. } => false,
+            Phase::Failed | Phase::Waiting { .. } | Phase::Held | Phase::Starting | Phase::Stopping { .. } => false,
             Phase::Sweeping { .. } | Phase::Looking { .. } | Phase::StartingFinish => false,
             Phase::Finishing { .. } | Phase::Gone => false,
         }
+    }
+
+    /// What it is to those who wait for it or are started with it; `number` is of the last word that it heard.
+    #[must_use]
+    pub fn standing(&self, number: u64) -> Standing {
+        let stand = match self.phase {
+            Phase::Down | Phase::Gone if self.is_ready() => Stand::Ready,
+            Phase::Down | Phase::Gone => Stand::Down,
+            Phase::Failed => Stand::Failed,
+            Phase::Waiting { .. } | Phase::Held => Stand::Waiting,
+            Phase::Starting => Stand::Coming,
+            Phase::Up { .. } if self.is_ready() => Stand::Ready,
+            Phase::Up { .. } => Stand::Coming,
+            Phase::Stopping { .. } | Phase::Looking { .. } | Phase::Sweeping { .. } => Stand::Ending,
+            Phase::StartingFinish | Phase::Finishing { .. } => Stand::Ending,
+        };
+        let wanted = match self.want {
+            Want::Up => !self.leaving,
+            Want::Once => !self.leaving && self.phase != Phase::Down,
+            Want::Down => false,
+        };
+        let runs =
+            !matches!(self.phase, Phase::Down | Phase::Gone | Phase::Failed | Phase::Waiting { .. } | Phase::Held);
+        let may = matches!(self.gate, Gate::Open | Gate::Once);
+        Standing { number, stand, wanted, runs, may, deaths: self.deaths, spawns: self.spawns }
     }
 
     /// What `state.json` says, but for what only the driver knows: name, directory and record.
@@ -103,11 +133,19 @@ impl Machine {
             restarts: self.starts.saturating_sub(1),
             next_start: match self.phase {
                 Phase::Waiting { until } => Some(wall_of(until, now).rfc3339()),
-                Phase::Down | Phase::Failed | Phase::Starting | Phase::Up { .. } | Phase::Stopping { .. } => None,
+                Phase::Down
+                | Phase::Failed
+                | Phase::Held
+                | Phase::Starting
+                | Phase::Up { .. }
+                | Phase::Stopping { .. } => None,
                 Phase::Sweeping { .. } | Phase::Looking { .. } | Phase::StartingFinish => None,
                 Phase::Finishing { .. } | Phase::Gone => None,
             },
-            reason: self.reason.clone().or_else(|| self.mistake.as_ref().map(|why| format!("rejected: {why}"))),
+            reason: self
+                .reason()
+                .map(str::to_owned)
+                .or_else(|| self.mistake.as_ref().map(|why| format!("rejected: {why}"))),
             rejected: self.mistake.clone(),
             exits: self.exits.iter().map(ExitEntry::new).collect(),
             exits_total: self.exits_total,
@@ -123,11 +161,16 @@ impl Machine {
             ready: self.is_ready(),
             until: match self.phase {
                 Phase::Waiting { until } => Some(until),
-                Phase::Down | Phase::Failed | Phase::Starting | Phase::Up { .. } | Phase::Stopping { .. } => None,
+                Phase::Down
+                | Phase::Failed
+                | Phase::Held
+                | Phase::Starting
+                | Phase::Up { .. }
+                | Phase::Stopping { .. } => None,
                 Phase::Sweeping { .. } | Phase::Looking { .. } | Phase::StartingFinish => None,
                 Phase::Finishing { .. } | Phase::Gone => None,
             },
-            reason: self.reason.clone(),
+            reason: self.reason().map(str::to_owned),
             mistake: self.mistake.clone(),
             exits_total: self.exits_total,
             starts: self.starts,

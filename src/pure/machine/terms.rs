@@ -9,6 +9,7 @@ use crate::pure::command::Command;
 use crate::pure::config::Rules;
 use crate::pure::exit::{Exit, How, Pid, Signal};
 use crate::pure::restart::History;
+use crate::pure::standing::Gate;
 use crate::pure::status::Want;
 use crate::pure::time::{Moment, Stamp};
 
@@ -24,6 +25,8 @@ pub enum Phase {
         /// When it is started.
         until: Moment,
     },
+    /// Nothing runs, and it is started once its gate opens.
+    Held,
     /// The program is being spawned; the answer comes at once.
     Starting,
     /// The program runs.
@@ -130,6 +133,8 @@ pub enum Event {
     },
     /// The configuration was read again.
     Configured(Configured),
+    /// The word of the tree on its starts.
+    Gate(Gate),
     /// Stop, then leave; KILL follows within this time if it is shorter than the module's own.
     Retire(Option<Duration>),
     /// Leave at once, whatever runs.
@@ -310,4 +315,6 @@ pub enum Cause {
     Unwell(String),
     /// It said so itself: what follows its end is up to the policy.
     Itself,
+    /// The tree asked for it: it is wanted as before.
+    Tree,
 }

@@ -1,0 +1,113 @@
+//! What modules are to each other: the tree is told how each of them stands, and each of them what the tree says.
+//!
+//! Must never decide who waits for whom: that is the tree's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::{Closing, Parent};
+use crate::pure::name::ModuleName;
+use crate::pure::reconcile::Actual;
+use crate::pure::standing::{Gate, Standing};
+use crate::supervise::Mail;
+use crate::unix::{clock, report};
+
+impl Parent {
+    /// Makes the tree anew from what is asked for and what still runs, if anything hangs together.
+    pub(super) fn replant(&mut self) {
+        if self.closing.is_some() || (self.tree.is_loose() && !self.wanted.hangs_together() && !self.is_watchful()) {
+            return;
+        }
+        let broken: BTreeMap<ModuleName, String> = self
+            .wanted
+            .others()
+            .iter()
+            .map(|(name, (_, other))| {
+                (name.clone(), if other.rejected { "rejected" } else { "not complete" }.to_owned())
+            })
+            .collect();
+        // One that is being retired is waited for as long as it runs.
+        let leaving = self.threads.iter().filter(|(name, _)| !self.wanted.has(name));
+        let leaving = leaving.map(|(name, thread)| (name, thread.source.loaded.policy.needs.as_deref()));
+        self.tree.plant(self.wanted.needs().chain(leaving), self.wanted.policies(), &broken);
+    }
+
+    fn is_watchful(&self) -> bool {
+        self.options.exit_on_failure
+    }
+
+    /// A module says how it stands.
+    pub(super) fn stands(&mut self, name: &ModuleName, standing: Standing) {
+        self.tree.heard(name, standing, clock::moment());
+    }
+
+    /// Says to every module what the tree has to say to it. Says whether everything is to end now.
+    pub(super) fn steer(&mut self) -> bool {
+        if self.closing.is_some() || self.tree.is_loose() {
+            return false;
+        }
+        let orders = self.tree.orders(|name| {
+            self.threads.contains_key(name) && !matches!(self.actual.get(name), Some(Actual::Retiring(_)))
+        });
+        for (name, gate, number) in orders {
+            if let Some(thread) = self.threads.get(&name) {
+                thread.mailbox.send(Mail::Gate(gate, number));
+            }
+        }
+        match self.tree.failure() {
+            Some(failure) if self.options.exit_on_failure => {
+                report::line(&format!("{failure}, and --exit-on-failure is given: everything is stopped"));
+                self.code = Some(1);
+                self.stop_all();
+                true
+            }
+            Some(failure) => {
+                report::line(&failure);
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// The word that the thread of a module begins with.
+    pub(super) fn first_word(&mut self, name: &ModuleName) -> Option<(Gate, u64)> {
+        self.tree.first(name)
+    }
+
+    /// Whether a module has to stay for now: others that wait for it are still on their way out.
+    pub(super) fn is_held_up(&self, name: &ModuleName) -> bool {
+        let urgent = matches!(self.closing, Some(Closing::Leave | Closing::Stop(Some(Duration::ZERO))));
+        !urgent && self.tree.graph().is_held_up(name, |other| self.is_going(other))
+    }
+
+    fn is_going(&self, name: &ModuleName) -> bool {
+        let is_there =
+            matches!(self.actual.get(name), Some(Actual::Beginning(_) | Actual::Running(_) | Actual::Retiring(_)));
+        is_there && (self.closing.is_some() || !self.wanted.has(name))
+    }
+
+    /// How long a stop may take that begins now, when all of them together have so long: those that wait for others to
+    /// stop share what is left.
+    pub(super) fn share(&self, within: Duration) -> Duration {
+        let Some(by) = self.closing_by else { return within };
+        let left = by.since(clock::moment());
+        if self.tree.is_loose() {
+            return left.max(within.min(left));
+        }
+        let mut alive: BTreeSet<&ModuleName> = self.actual.keys().filter(|name| self.is_going(name)).collect();
+        let mut waves = 0;
+        while !alive.is_empty() {
+            let stay: BTreeSet<&ModuleName> = alive
+                .iter()
+                .copied()
+                .filter(|name| self.tree.graph().is_held_up(name, |other| alive.contains(other)))
+                .collect();
+            if stay.len() == alive.len() {
+                break;
+            }
+            alive = stay;
+            waves += 1;
+        }
+        left / waves.max(1)
+    }
+}
