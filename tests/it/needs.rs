@@ -9,9 +9,9 @@ use crate::harness::{SLEEPER, Tree, alive, eventually, remove, signal_pid, stays
 
 /// Says in the notes `order` when it starts, and when it is told to stop; ends after that.
 const TELLING: &str = "#!/bin/sh
-trap 'echo \"$SVTREE_MODULE stops\" >> \"$SVTREE_IT/notes/order\"; kill $!; exit 0' TERM
+trap 'echo \"$SVTREE_MODULE stops\" >> \"$SVTREE_IT/notes/order\"; exit 0' TERM
 echo \"$SVTREE_MODULE starts\" >> \"$SVTREE_IT/notes/order\"
-sleep 1000 & wait
+while :; do sleep 0.05; done
 ";
 
 /// The same, ready once the notes `go` are there.

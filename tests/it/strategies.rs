@@ -8,9 +8,9 @@ use crate::harness::{SLEEPER, Service, Tree, eventually, signal_pid, stays, with
 
 /// Says in the notes `order` when it starts, and when it is told to stop.
 const TELLING: &str = "#!/bin/sh
-trap 'echo \"$SVTREE_MODULE stops\" >> \"$SVTREE_IT/notes/order\"; kill $!; exit 0' TERM
+trap 'echo \"$SVTREE_MODULE stops\" >> \"$SVTREE_IT/notes/order\"; exit 0' TERM
 echo \"$SVTREE_MODULE starts\" >> \"$SVTREE_IT/notes/order\"
-sleep 1000 & wait
+while :; do sleep 0.05; done
 ";
 
 /// The group `g` with the members `a`, `b` and `c`.
