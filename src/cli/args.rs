@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use super::apply::{self, ApplyArgs};
 use super::enable::{self, EnableArgs, Which};
 use super::init::{self, InitArgs};
 use super::log::{self, LogArgs};
@@ -83,6 +84,9 @@ enum Static {
     /// show what would happen if a prepared tree were in force
     #[command(display_order = 5)]
     Plan(PlanArgs),
+    /// put a prepared tree in place of the services directory's contents
+    #[command(display_order = 6)]
+    Apply(ApplyArgs),
     /// run the program of one service directory here, once, as a tree would
     #[command(display_order = 4)]
     Try(TrialArgs),
@@ -243,6 +247,7 @@ fn dispatch(matches: &ArgMatches) -> Result<u8, clap::Error> {
             out::print("svtree", &said)
         }
         Static::Plan(args) => plan::run(&args, &roots),
+        Static::Apply(args) => apply::run(&args, &roots),
         Static::Try(args) => trial::run(&args, &roots),
         Static::Check(CheckArgs { directories }) => check::run(&directories),
         Static::Links(LinksArgs { directory }) => links::run(&directory),

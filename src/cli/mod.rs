@@ -4,6 +4,7 @@
 //! svscan is stopped, and costs it nothing. Must never supervise: only `run` leads to the parent, and
 //! `supervise` to a module alone.
 
+mod apply;
 mod args;
 mod check;
 mod enable;

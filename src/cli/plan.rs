@@ -20,12 +20,14 @@ use super::out;
 use super::prepared::{Prepared, Read};
 use super::roots::Roots;
 use crate::pure::config::Policy;
+use crate::pure::manifest::Manifest;
 use crate::pure::name::ModuleName;
 use crate::pure::plan::{self, Action, Edit, InForce, Step, Tree, Wanted};
 use crate::pure::state::{State, StateName};
 use crate::pure::status::Want;
 use crate::unix::adopt::{self, Found};
 use crate::unix::client;
+use crate::unix::deploy;
 use crate::unix::holder::{Holder, NoHolder};
 use crate::unix::home::file;
 use crate::unix::prints::SERVICE;
@@ -53,9 +55,8 @@ const CHANGES: u8 = 2;
 #[must_use]
 pub fn run(args: &PlanArgs, roots: &Roots) -> u8 {
     let directory = args.directory.as_ref().unwrap_or(&roots.services);
-    let planned = Prepared::read(directory).and_then(|prepared| steps(&prepared, roots));
-    let steps = match planned {
-        Ok(steps) => steps,
+    let steps = match planned(directory, roots) {
+        Ok((_, steps)) => steps,
         Err(why) => {
             out::complain("svtree", format!("plan: {why}"));
             return out::FAILED;
@@ -69,19 +70,29 @@ pub fn run(args: &PlanArgs, roots: &Roots) -> u8 {
     code.max(out::print("svtree", &if args.json { plan::json(&steps) } else { text(&steps).into_bytes() }))
 }
 
-/// The steps from what is in force to a prepared tree.
+/// A prepared tree, and the steps from what is in force to it.
 ///
 /// # Errors
 /// What could not be read; in one line.
-pub fn steps(prepared: &Prepared, roots: &Roots) -> Result<Vec<Step>, String> {
+pub fn planned(directory: &Path, roots: &Roots) -> Result<(Prepared, Vec<Step>), String> {
+    let mut prepared = Prepared::read(directory)?;
+    // Of a tree that is not there yet nothing is in force.
+    let own = fs::canonicalize(&roots.services).unwrap_or_else(|_| roots.services.clone());
+    if own != prepared.root {
+        prepared.check_for(&own)?;
+    }
+    let steps = steps(&prepared, &own, roots)?;
+    Ok((prepared, steps))
+}
+
+fn steps(prepared: &Prepared, own: &Path, roots: &Roots) -> Result<Vec<Step>, String> {
     let tree = match Holder::find(&roots.status) {
         Err(NoHolder::Nobody) => Tree::Rests,
         Ok(_) | Err(NoHolder::Unproven | NoHolder::Failed(_)) => Tree::Runs,
     };
     let states = states(roots)?;
-    // Of a tree that is not there yet nothing is in force.
-    let own = fs::canonicalize(&roots.services).unwrap_or_else(|_| roots.services.clone());
     let is_own = own == prepared.root;
+    let manifest = deploy::manifest(own)?;
     let mut in_force = BTreeMap::new();
     for (name, state) in &states {
         if let Some(known) = known(state, tree, prepared.modules.get(name).filter(|_| is_own)) {
@@ -94,7 +105,7 @@ pub fn steps(prepared: &Prepared, roots: &Roots) -> Result<Vec<Step>, String> {
         let edit = match state {
             None => Edit::None,
             Some(state) if is_own => edited(state, read, tree),
-            Some(_) => differs(name, read, prepared, &own)?,
+            Some(_) => differs(name, read, prepared, own, &manifest)?,
         };
         wanted.insert(name.clone(), Wanted { enabled: read.is_enabled(), edit });
     }
@@ -163,7 +174,13 @@ fn edited(state: &State, read: &Read, tree: Tree) -> Edit {
 }
 
 /// How a module of a prepared tree differs from the one that stands in the services directory.
-fn differs(name: &ModuleName, read: &Read, prepared: &Prepared, own: &Path) -> Result<Edit, String> {
+fn differs(
+    name: &ModuleName,
+    read: &Read,
+    prepared: &Prepared,
+    own: &Path,
+    manifest: &Manifest,
+) -> Result<Edit, String> {
     let there = own.join(name.as_os_str());
     if !is_same_place(name, &prepared.root, own) {
         return Ok(Edit::Directory);
@@ -171,7 +188,9 @@ fn differs(name: &ModuleName, read: &Read, prepared: &Prepared, own: &Path) -> R
     let is_logger = name.logged().is_some_and(|module| prepared.modules.contains_key(&module));
     // A logger is a module of its own.
     let into = |path: &Path| is_logger || path != Path::new(file::LOGGER);
-    let difference = replica::difference(&read.path, &there, |_| false, into)
+    let was_put = |path: &Path| manifest.has(Path::new(name.as_os_str()).join(path).as_os_str().as_bytes());
+    let ours = |path: &Path| replica::means_something(path) || was_put(path);
+    let difference = replica::difference(&read.path, &there, ours, into)
         .map_err(|(path, error)| format!("{}: {}", scan::shown(&path), out::cause(&error)))?;
     let Difference { put, gone } = &difference;
     if difference.is_none() {
@@ -210,24 +229,33 @@ fn is_same_place(name: &ModuleName, one: &Path, other: &Path) -> bool {
     })
 }
 
+/// Whether a program of this module runs.
+#[must_use]
+pub fn runs(name: &ModuleName, roots: &Roots) -> bool {
+    let bytes = client::read(&roots.status.join(name.as_os_str()).join(file::STATE)).ok();
+    bytes.and_then(|bytes| State::decode(&bytes).ok()).is_some_and(|state| state.pid.is_some())
+}
+
 /// A line for each step, for people.
 #[must_use]
 pub fn text(steps: &[Step]) -> String {
     if steps.is_empty() {
         return "nothing to do\n".to_owned();
     }
-    let coloured = anstream::AutoStream::choice(&io::stdout()) != ColorChoice::Never;
-    let width = steps.iter().map(|step| step.module.to_string().chars().count()).max().unwrap_or_default();
-    let mut text = String::new();
-    for step in steps {
-        text.push_str(&line(step, width, coloured));
-    }
-    text
+    let width = width(steps);
+    steps.iter().map(|step| line(step, width)).collect()
+}
+
+/// The longest name of a module.
+#[must_use]
+pub fn width(steps: &[Step]) -> usize {
+    steps.iter().map(|step| step.module.to_string().chars().count()).max().unwrap_or_default()
 }
 
 /// One step, its name as wide as the widest.
 #[must_use]
-pub fn line(step: &Step, width: usize, coloured: bool) -> String {
+pub fn line(step: &Step, width: usize) -> String {
+    let coloured = anstream::AutoStream::choice(&io::stdout()) != ColorChoice::Never;
     let style = if coloured { style(step.action) } else { Style::new() };
     let (action, name) = (step.action.name(), step.module.to_string());
     let files = if step.files.is_empty() { String::new() } else { format!("{}: ", step.files.join(", ")) };

@@ -11,6 +11,7 @@ use crate::pure::config::Policy;
 use crate::pure::name::ModuleName;
 use crate::pure::reconcile::Id;
 use crate::unix::accounts::Asked;
+use crate::unix::replica::{self, Kind};
 use crate::unix::scan::{self, Found, Module};
 use crate::unix::validate;
 
@@ -84,6 +85,51 @@ impl Prepared {
             Err(mistakes) => mistakes,
         };
         mistakes.iter().for_each(|mistake| self.reject(&name, &path, mistake));
+    }
+
+    /// Adds what cannot be put into this services directory as it is prepared: what is no file, directory or link, and a
+    /// relative link that would lead elsewhere there.
+    ///
+    /// # Errors
+    /// It cannot be read; in one line.
+    pub fn check_for(&mut self, services: &Path) -> Result<(), String> {
+        let mut todo = vec![PathBuf::new()];
+        while let Some(below) = todo.pop() {
+            let directory = self.root.join(&below);
+            let items = replica::list(&directory, |_| false)
+                .map_err(|(path, error)| format!("{}: {}", scan::shown(&path), cause(&error)))?;
+            for (name, item) in items {
+                let path = below.join(name);
+                match item.kind {
+                    // What svtree passes over is not put anywhere.
+                    Kind::Directory if !path.as_os_str().as_encoded_bytes().starts_with(b".") => todo.push(path),
+                    Kind::Directory | Kind::File(_) => {}
+                    Kind::Link(target) => {
+                        let module = ModuleName::new(path.as_os_str().as_encoded_bytes()).ok();
+                        let is_entry = |name: &ModuleName| self.modules.keys().any(|module| module.is_within(name));
+                        if let Some(module) = module.filter(is_entry)
+                            && self.leads_elsewhere(&path, &target, services)
+                        {
+                            let mistake = "a relative link that leads elsewhere from there; make it absolute";
+                            self.reject(&module, &self.root.join(path), mistake);
+                        }
+                    }
+                    Kind::Other => {
+                        let named = |above: &Path| ModuleName::new(above.as_os_str().as_encoded_bytes()).ok();
+                        if let Some(name) = path.ancestors().find_map(named) {
+                            self.reject(&name, &self.root.join(path), "no file, directory or link");
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn leads_elsewhere(&self, path: &Path, target: &Path, services: &Path) -> bool {
+        let here = fs::canonicalize(self.root.join(path)).ok();
+        let there = || fs::canonicalize(services.join(path).parent()?.join(target)).ok();
+        target.is_relative() && !here.as_ref().is_some_and(|here| here.starts_with(&self.root)) && here != there()
     }
 
     /// Adds a mistake; `path` is the directory of what has it.

@@ -15,6 +15,7 @@ pub mod http;
 pub mod instances;
 pub mod log;
 pub mod machine;
+pub mod manifest;
 pub mod name;
 pub mod notice;
 pub mod plan;

@@ -7,6 +7,7 @@ pub mod client;
 pub mod clock;
 pub mod confine;
 pub mod controllers;
+pub mod deploy;
 pub mod down;
 pub mod endpoint;
 pub mod environment;

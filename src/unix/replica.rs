@@ -3,6 +3,7 @@
 //! Must never change what it reads from, and never follow a link.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -10,6 +11,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::home::file;
+use super::prints::RUN;
 use super::scan;
 
 /// What stands at a path.
@@ -69,12 +71,9 @@ impl Item {
 /// What begins so was made by whoever copies, and is gone when that is done.
 pub const STAGED: &str = ".svtree-apply.";
 
-/// Whether a path below a service directory is svtree's own: `supervise/`, also that of its logger, and what is staged.
-fn is_own(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default();
-    let above = path.parent().unwrap_or(Path::new(""));
-    let in_service = above == Path::new("") || above == Path::new(file::LOGGER);
-    (name == file::SUPERVISE && in_service) || name.as_bytes().starts_with(STAGED.as_bytes())
+/// Whether a name in a directory is svtree's own: `supervise` beside a `run`, and what is staged.
+fn is_own(directory: &Path, name: &OsStr) -> bool {
+    (name == file::SUPERVISE && directory.join(RUN).exists()) || name.as_bytes().starts_with(STAGED.as_bytes())
 }
 
 /// All that is below a service directory or a group, but what svtree itself makes there; a directory stands before what is
@@ -90,7 +89,7 @@ pub fn list(directory: &Path, into: impl Fn(&Path) -> bool) -> Result<BTreeMap<P
         for entry in fs::read_dir(&here).map_err(|error| (here.clone(), error))? {
             let entry = entry.map_err(|error| (here.clone(), error))?;
             let path = below.join(entry.file_name());
-            if is_own(&path) {
+            if is_own(&here, &entry.file_name()) {
                 continue;
             }
             let full = entry.path();
@@ -125,12 +124,13 @@ impl Difference {
     #[must_use]
     pub fn files(&self) -> Vec<String> {
         let all: BTreeSet<&PathBuf> = self.put.iter().chain(&self.gone).collect();
-        all.into_iter().map(|path| scan::shown(path)).collect()
+        let own = |path: &Path| if path == Path::new("") { ".".to_owned() } else { scan::shown(path) };
+        all.into_iter().map(|path| own(path)).collect()
     }
 }
 
-/// How `there` differs from `here`, both service directories or groups. What is only there is a program's own, and not to go,
-/// unless it is in `ours` or means something to svtree.
+/// How `there` differs from `here`, both service directories or groups; an empty path is the directory itself. What is only
+/// there is a program's own, and not to go, unless it is one of `ours`.
 ///
 /// # Errors
 /// The path of what could not be read, and why.
@@ -142,6 +142,12 @@ pub fn difference(
 ) -> Result<Difference, (PathBuf, io::Error)> {
     let (wanted, found) = (list(here, &into)?, list(there, &into)?);
     let mut difference = Difference::default();
+    let itself = |path: &Path| Item::at(path).map_err(|error| (path.to_owned(), error));
+    if let (Some(one), Some(other)) = (itself(here)?, itself(there)?)
+        && !one.is_as(&other)
+    {
+        difference.put.push(PathBuf::new());
+    }
     for (path, item) in &wanted {
         let same = match found.get(path) {
             Some(other) if item.is_as(other) => match item.kind {
@@ -154,13 +160,14 @@ pub fn difference(
             difference.put.push(path.clone());
         }
     }
-    let is_gone = |path: &&PathBuf| !wanted.contains_key(*path) && (ours(path) || means_something(path));
+    let is_gone = |path: &&PathBuf| !wanted.contains_key(*path) && ours(path);
     difference.gone = found.keys().rev().filter(is_gone).cloned().collect();
     Ok(difference)
 }
 
 /// Whether svtree itself looks for a file of this name in a service directory. Not `down`: an operator may have made that.
-fn means_something(path: &Path) -> bool {
+#[must_use]
+pub fn means_something(path: &Path) -> bool {
     let path = path.strip_prefix(file::LOGGER).unwrap_or(path);
     let is_plain = path.components().count() == 1;
     let of_control = path.parent() == Some(Path::new("control"));
@@ -219,7 +226,7 @@ mod tests {
     }
 
     fn compared(here: &tempfile::TempDir, there: &tempfile::TempDir, ours: &[&str]) -> (String, String) {
-        let is_ours = |path: &Path| ours.iter().any(|name| path == Path::new(name));
+        let is_ours = |path: &Path| means_something(path) || ours.iter().any(|name| path == Path::new(name));
         let found = difference(here.path(), there.path(), is_ours, |_| true).expect("read");
         let shown = |paths: &[PathBuf]| paths.iter().map(|path| scan::shown(path)).collect::<Vec<_>>().join(" ");
         (shown(&found.put), shown(&found.gone))

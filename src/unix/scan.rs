@@ -29,7 +29,8 @@ pub const FILES: [&str; 12] = {
     [RUN, SERVICE, GROUP, file::DOWN, FINISH, file::LOGGER, a.name, b.name, c.name, d.name, e.name, check]
 };
 
-const GROUP: &str = "group.toml";
+/// What makes a directory a group.
+pub const GROUP: &str = "group.toml";
 
 /// Why a directory with nothing but such a `run` is no module.
 const NOT_EXECUTABLE: &str = "run is not executable";

@@ -33,6 +33,7 @@ mod alone_files;
 mod alone_front;
 mod alone_letters;
 mod alone_script;
+mod apply;
 mod changes;
 mod chaos_found;
 mod child;
