@@ -100,7 +100,7 @@ impl Feed {
     ) -> Result<Feed, NotOpened> {
         let directory = Directory::open(path, patience)?;
         let opened = match place {
-            Place::Within => Spool::open(directory.as_fd(), SPOOL),
+            Place::Within => Spool::open(directory.as_fd(), SPOOL, SPOOL.to_owned()),
             Place::At(spools) => spools.spool(directory.as_fd()),
         };
         let (spool, note) = opened.map_err(|error| NotOpened::Failed(path.join(SPOOL), error))?;
@@ -246,10 +246,17 @@ impl Feed {
         let from = self.spool.len();
         // Nothing is behind, so it is less than half full; to take nothing would look like the end of the pipe.
         let most = most.min(self.keeping.batch().saturating_sub(from)).max(1);
-        let Some(count) = self.spool.take(tap.pipe(), most)? else { return Ok(None) };
-        if count == 0 {
-            return Ok(Some(0));
-        }
+        let count = match self.spool.take(tap.pipe(), most) {
+            Ok(Some(count @ 1..)) => count,
+            Ok(end) => return Ok(end),
+            // A disk that is full has still the room that the head of the spool has.
+            Err(_) if from > 0 => {
+                drop(dropped);
+                self.reset()?;
+                return self.take(work, most);
+            }
+            Err(error) => return Err(error),
+        };
         self.stamped = clock::wall();
         self.behind = true;
         work.raw.resize(count, 0);

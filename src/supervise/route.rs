@@ -35,6 +35,8 @@ pub struct Logging {
 #[derive(Debug, Default)]
 pub(super) struct Told {
     log: Option<Log>,
+    /// Nothing could be written where it reads that.
+    unwritten: bool,
     /// It is still to be told to look.
     later: bool,
     /// It is to be told that the program has ended; whether something was left to read then.
@@ -105,8 +107,11 @@ impl Supervise {
         };
         let route = log.route(to, escaped(directory.as_os_str().as_bytes()));
         let log = log.clone();
-        match self.home.write_route(&route.encode()) {
+        let written = self.home.write_route(&route.encode());
+        let before = std::mem::replace(&mut self.told.unwritten, written.is_err());
+        match written {
             Ok(()) => self.told.log = Some(log),
+            Err(_) if before => {}
             Err(error) => self.lines.push((Level::Warning, format!("writing its route: {}", report::plain(&error)))),
         }
         self.nudge_logger();
@@ -161,7 +166,9 @@ impl Supervise {
 
     /// In a quiet moment.
     pub(super) fn nudge_again(&mut self) {
-        if self.told.later {
+        if self.told.unwritten {
+            self.tell_logger();
+        } else if self.told.later {
             self.nudge_logger();
         }
         if let Some(late) = self.told.death.take() {

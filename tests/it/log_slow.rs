@@ -1,8 +1,8 @@
-//! Disks that do not answer at all, and what is dropped of the logs on them.
+//! Disks of logs that do not answer at all, what is dropped then, and the disk of the status root when it is full.
 
 use std::fs;
 
-use crate::harness::{Freezer, Tree, eventually, fifo, logged_lines};
+use crate::harness::{Disk, Freezer, Tree, eventually, fifo, logged_lines};
 
 /// What a module has said, without stamps.
 fn said(tree: &Tree, name: &str) -> Vec<String> {
@@ -82,4 +82,48 @@ fn with_full_drop_a_log_that_cannot_be_opened_holds_up_no_program() {
         let (whole, dropped) = counted(&said(&tree, "web"));
         dropped > 0 && (100_000..=100_003).contains(&(whole + dropped))
     });
+}
+
+#[test]
+fn with_the_disk_of_status_full_lines_are_logged_and_those_of_a_module_that_comes_are_once_there_is_room() {
+    let Some(disk) = Disk::new() else { return };
+    let tree = Tree::new().options(["--log", "file"]);
+    disk.stands_for(&tree, "status");
+    tree.start();
+    fifo(&tree.path("notes/web"));
+    tree.service("web").run(&numbers("web", 100_000)).moved_in();
+    eventually("the first line", || said(&tree, "web") == ["first"]);
+    disk.fill();
+    fs::write(tree.path("notes/web"), "go\n").expect("written");
+    eventually("all that it says", || said(&tree, "web").len() == 100_001);
+    tree.service("late").run("#!/bin/sh\nseq 20000\nexec sleep 1000\n").moved_in();
+    eventually("the late one to be named", || tree.stderr().contains("late: "));
+    disk.free();
+    eventually("the lines of the late one", || said(&tree, "late").len() == 20_000);
+    fs::write(tree.path("notes/web"), "go\n").expect("written");
+    let all: Vec<String> = (1..=100_000).chain(1..=100_000).map(|number| number.to_string()).collect();
+    eventually("nothing is lost", || said(&tree, "web")[1..] == all);
+}
+
+#[test]
+fn a_module_that_was_started_while_the_disk_of_status_was_full_is_logged_once_there_is_room() {
+    let Some(disk) = Disk::new() else { return };
+    let tree = Tree::new().options(["--log", "none"]);
+    disk.stands_for(&tree, "status");
+    tree.start();
+    let run = "#!/bin/sh\nseq 20000\nexec sleep 1000\n";
+    let dir = tree.service("web").run(run).toml("").moved_in();
+    let pid = tree.up("web");
+    // The tree has no logger yet, and its next start needs one.
+    crate::harness::replace(&dir.join("service.toml"), "[log]\nto = \"file\"\n", 0o644);
+    eventually("it is seen", || tree.state("web")["changed"] == true);
+    disk.fill();
+    // A FIFO has room, and what is to be said of it has none.
+    (0..20).for_each(|number| fs::remove_file(tree.path("status").join(format!(".fill{number}"))).expect("removed"));
+    tree.letter("web", "k");
+    eventually("it is told", || tree.stderr().contains("No space left on device"));
+    eventually("it is there", || tree.path("status/web/.said").exists());
+    disk.free();
+    eventually("its lines", || said(&tree, "web").len() == 20_000);
+    assert_ne!(tree.up("web"), pid);
 }

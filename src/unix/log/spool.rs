@@ -17,14 +17,17 @@ use crate::pure::log::{HEADER, Note};
 pub struct Spool {
     file: OwnedFd,
     len: usize,
+    /// What it is called in messages.
+    shown: String,
 }
 
 impl Spool {
-    /// Opens the spool of this name, made if it is not there; with what its note says, if it has one.
+    /// Opens the spool of this name, made if it is not there; with what its note says, if it has one. `shown` is what it
+    /// is called in messages.
     ///
     /// # Errors
     /// It cannot be made.
-    pub fn open(directory: BorrowedFd<'_>, name: &str) -> io::Result<(Spool, Option<Note>)> {
+    pub fn open(directory: BorrowedFd<'_>, name: &str, shown: String) -> io::Result<(Spool, Option<Note>)> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let file = openat(directory, name, flags, Mode::from_raw_mode(0o600))?;
         let stat = fstat(&file)?;
@@ -38,7 +41,7 @@ impl Spool {
             Some(_) => usize::try_from(stat.st_size).unwrap_or(0).saturating_sub(HEADER),
             None => 0,
         };
-        Ok((Spool { file, len }, note))
+        Ok((Spool { file, len, shown }, note))
     }
 
     /// How many bytes are in it.
@@ -59,9 +62,10 @@ impl Spool {
     /// It is what it was.
     pub fn note(&self, note: &Note) -> io::Result<()> {
         let bytes = note.encode();
-        match rustix::io::retry_on_intr(|| rustix::io::pwrite(&self.file, &bytes, 0))? {
-            HEADER => Ok(()),
-            _ => Err(io::ErrorKind::WriteZero.into()),
+        match rustix::io::retry_on_intr(|| rustix::io::pwrite(&self.file, &bytes, 0)) {
+            Ok(HEADER) => Ok(()),
+            Ok(_) => Err(self.failed(io::ErrorKind::WriteZero)),
+            Err(errno) => Err(self.failed(errno)),
         }
     }
 
@@ -70,7 +74,7 @@ impl Spool {
     /// # Errors
     /// It is what it was.
     pub fn clear(&mut self) -> io::Result<()> {
-        ftruncate(&self.file, HEADER as u64)?;
+        ftruncate(&self.file, HEADER as u64).map_err(|errno| self.failed(errno))?;
         self.len = 0;
         Ok(())
     }
@@ -89,7 +93,7 @@ impl Spool {
                 }
                 Err(Errno::AGAIN) => return Ok(None),
                 Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
+                Err(errno) => return Err(self.failed(errno)),
             }
         }
     }
@@ -103,13 +107,19 @@ impl Spool {
         while done < bytes.len() {
             let at = (HEADER + from + done) as u64;
             match rustix::io::pread(&self.file, &mut bytes[done..], at) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(0) => return Err(self.failed(io::ErrorKind::UnexpectedEof)),
                 Ok(count) => done += count,
                 Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
+                Err(errno) => return Err(self.failed(errno)),
             }
         }
         Ok(())
+    }
+
+    /// It is often on another disk than the log that is written.
+    fn failed(&self, error: impl Into<io::Error>) -> io::Error {
+        let error = error.into();
+        io::Error::new(error.kind(), format!("its spool {}: {error}", self.shown))
     }
 }
 

@@ -39,7 +39,8 @@ impl Spools {
     /// # Errors
     /// It cannot be made.
     pub fn spool(&self, directory: BorrowedFd<'_>) -> io::Result<(Spool, Option<Note>)> {
-        Spool::open(self.0.as_fd(), &name(directory)?)
+        let name = name(directory)?;
+        Spool::open(self.0.as_fd(), &name, format!("{}/{name}", file::SPOOLS))
     }
 
     /// Removes the spool of a directory, in which nothing is left.
