@@ -26,7 +26,7 @@ use crate::pure::time::Wall;
 use crate::unix::client::{self, Watcher};
 use crate::unix::clock;
 use crate::unix::home::file;
-use crate::unix::log::Reader;
+use crate::unix::log::{BESIDE, Reader};
 
 /// What `svtree logs` takes.
 #[derive(Args, Clone, Debug)]
@@ -321,8 +321,7 @@ fn all(roots: &Roots) -> Found {
         let route =
             client::read(&roots.status.join(&home).join(file::ROUTE)).ok().and_then(|bytes| Route::decode(&bytes));
         let told = route.map(|route| PathBuf::from(OsString::from_vec(unescaped(&route.directory))));
-        // As the family's examples have it.
-        let beside = roots.services.join(&home).join("log/main");
+        let beside = roots.services.join(&home).join(BESIDE);
         for directory in told.into_iter().chain([beside]) {
             if Reader::is_log(&directory) && !found.iter().any(|(known, _)| *known == name) {
                 found.push((name.clone(), directory));

@@ -4,6 +4,8 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anstream::ColorChoice;
@@ -13,14 +15,18 @@ use super::note::{self, Now};
 use super::out;
 use super::roots::Roots;
 use super::table;
-use crate::pure::log::{Death, deaths};
-use crate::pure::name::{ModuleName, printable};
-use crate::pure::state::{State, StateName, seconds};
+use crate::pure::log::{Death, LINES, deaths, kept};
+use crate::pure::name::{ModuleName, printable, unescaped};
+use crate::pure::state::{ExitEntry, State, StateName, seconds};
 use crate::pure::time::Wall;
 use crate::unix::adopt;
 use crate::unix::client::{self, Line};
 use crate::unix::clock;
 use crate::unix::home::file;
+use crate::unix::log::{BESIDE, Reader, last_stamped};
+
+/// A logger of another process stamps a line when it reads it, a little later than that was said.
+const LATE: Duration = Duration::from_millis(20);
 
 /// Shows the modules that were named, or all of them, and returns the exit code.
 #[must_use]
@@ -42,6 +48,7 @@ pub fn run(typed: &[OsString], json: bool, roots: &Roots) -> u8 {
             Ok(Some(mut state)) => {
                 if json || typed.len() == 1 {
                     recall(&tree, &name, &mut state);
+                    recall_beside(&mut state);
                 }
                 shown.push((name, state));
             }
@@ -92,6 +99,20 @@ fn recall(tree: &Tree<'_>, name: &ModuleName, state: &mut State) {
         if let Some(exit) = state.exits.iter_mut().find(|exit| (exit.pid, &exit.at) == (pid, &at)) {
             exit.last_lines = last_lines;
         }
+    }
+}
+
+/// The same for a module with a `log/run` that writes where the family's examples do: by the stamps of its lines.
+fn recall_beside(state: &mut State) {
+    let directory = PathBuf::from(OsString::from_vec(unescaped(&state.directory))).join(BESIDE);
+    let unknown: Vec<&mut ExitEntry> = state.exits.iter_mut().filter(|exit| exit.last_lines.is_empty()).collect();
+    if unknown.is_empty() || !Reader::is_log(&directory) {
+        return;
+    }
+    let until = |exit: &&mut ExitEntry| Wall::from_rfc3339(&exit.at).unwrap_or_default().plus(LATE);
+    let until: Vec<Wall> = unknown.iter().map(until).collect();
+    for (exit, lines) in unknown.into_iter().zip(last_stamped(&directory, LINES, &until)) {
+        exit.last_lines = lines.iter().map(|line| kept(line)).collect();
     }
 }
 

@@ -2,18 +2,20 @@
 //!
 //! Must never hold up a program because nobody reads svtree's output any more.
 
+use std::collections::VecDeque;
 use std::io::{IsTerminal, stdout};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use memchr::memchr;
+use memchr::{memchr, memchr_iter};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::feed::{Turn, Work};
 use super::tap::Tap;
-use crate::pure::log::{LONGEST, Lines, Timestamps};
+use crate::pure::log::{KEPT, LINES, LONGEST, Lines, Timestamps};
 use crate::pure::name::ModuleName;
+use crate::pure::time::Wall;
 use crate::unix::clock;
 
 /// One stream of lines.
@@ -24,6 +26,8 @@ pub struct Echo {
     timestamps: Timestamps,
     /// A line that has not ended.
     part: Vec<u8>,
+    /// The last lines, and when they were taken.
+    last: VecDeque<(Wall, Vec<u8>)>,
 }
 
 /// So much is taken at once.
@@ -44,7 +48,7 @@ impl Echo {
         } else {
             format!("{text}: ")
         };
-        Echo { tap, name: name.into_bytes(), timestamps, part: Vec::new() }
+        Echo { tap, name: name.into_bytes(), timestamps, part: Vec::new(), last: VecDeque::new() }
     }
 
     /// The pipe, readable when there is something to take.
@@ -67,8 +71,13 @@ impl Echo {
         };
         work.out.clear();
         let mut rest = &work.raw[..count];
+        let (now, mut ahead) = (clock::wall(), memchr_iter(b'\n', rest).count());
         while let Some(end) = memchr(b'\n', rest) {
             let (line, behind) = rest.split_at(end + 1);
+            ahead -= 1;
+            if ahead < LINES {
+                Self::remember(&mut self.last, now, &self.part, &line[..end]);
+            }
             if self.part.is_empty() {
                 Self::line(&self.name, self.timestamps, line, &mut work.stamper, &mut work.out);
             } else {
@@ -80,6 +89,7 @@ impl Echo {
         }
         self.part.extend_from_slice(rest);
         if self.part.len() > LONGEST {
+            Self::remember(&mut self.last, now, &self.part, b"");
             Self::line(&self.name, self.timestamps, &self.part, &mut work.stamper, &mut work.out);
             // What was cut is marked; what is left of it is another line.
             if !work.out.ends_with(b"\n") {
@@ -91,11 +101,34 @@ impl Echo {
         Turn::Took(count)
     }
 
+    /// The last lines that were taken until then, the oldest first, also one that has not ended.
+    #[must_use]
+    pub fn last_lines(&self, until: Wall) -> Vec<&[u8]> {
+        let mut lines: Vec<&[u8]> =
+            self.last.iter().filter(|(at, _)| *at <= until).map(|(_, line)| line.as_slice()).collect();
+        // What follows a line that was taken later is later still.
+        if !self.part.is_empty() && self.last.len() == lines.len() {
+            lines.push(&self.part);
+        }
+        lines.drain(..lines.len().saturating_sub(LINES));
+        lines
+    }
+
+    /// No more than what is kept of a line when its program dies.
+    fn remember(last: &mut VecDeque<(Wall, Vec<u8>)>, now: Wall, part: &[u8], rest: &[u8]) {
+        let mut line =
+            if last.len() == LINES { last.pop_front().map_or_else(Vec::new, |(_, line)| line) } else { Vec::new() };
+        line.clear();
+        line.extend(part.iter().chain(rest).take(KEPT + 1));
+        last.push_back((now, line));
+    }
+
     /// Shows a line that has not ended and will not.
     pub fn end_line(&mut self, work: &mut Work) {
         if self.part.is_empty() {
             return;
         }
+        Self::remember(&mut self.last, clock::wall(), &self.part, b"");
         self.part.push(b'\n');
         work.out.clear();
         Self::line(&self.name, self.timestamps, &self.part, &mut work.stamper, &mut work.out);

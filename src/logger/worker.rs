@@ -337,14 +337,20 @@ impl Worker {
         let Some(key) = self.find(name) else { return };
         // What it said is in the pipe by now, and mostly in the log.
         let _ = (0..CLOSING).find(|_| self.turn(key) == 0);
-        let Some(Stream { sink: Sink::File(feed), route, .. }) = self.streams.get(&key) else { return };
+        let Some(Stream { sink, route, .. }) = self.streams.get(&key) else { return };
         let until = match reach {
             Reach::Read => at.plus(IN_TIME),
             Reach::Unread => at.plus(LATE),
             Reach::End => Wall { seconds: i64::MAX, nanos: 0 },
         };
-        let lines = last_lines(feed.path(), route.keeping.timestamps, LINES, until);
-        let last_lines = lines.iter().map(|line| kept(line)).collect();
+        let last_lines = match sink {
+            Sink::File(feed) => {
+                let lines = last_lines(feed.path(), route.keeping.timestamps, LINES, until);
+                lines.iter().map(|line| kept(line)).collect()
+            }
+            Sink::Shown(echo) => echo.last_lines(until).into_iter().map(kept).collect(),
+            Sink::Waits(_) => return,
+        };
         let death = Death { pid: pid.get(), at: at.rfc3339(), last_lines };
         // Its status directory may be gone; and where there is no room, others say so.
         let _ = remember(&self.status, name, death);

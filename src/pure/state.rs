@@ -75,7 +75,7 @@ pub struct ExitEntry {
     pub oom: bool,
     /// Seconds it had run, with three decimals.
     pub uptime: f64,
-    /// What it said last; not in the file, only where somebody asks.
+    /// What it said last: in the file of the last exit only, of the others where somebody asks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub last_lines: Vec<String>,
 }

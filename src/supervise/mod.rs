@@ -252,6 +252,7 @@ impl Supervise {
     #[inline(never)]
     fn run(mut self: Box<Self>, inbox: &Inbox<Mail>) -> Why {
         self.report(Report::Begun(self.task.name.clone()));
+        self.look_for_last_words();
         while self.why.is_none() {
             if !self.turn_soon(inbox) {
                 self.rest();
@@ -389,6 +390,7 @@ impl Supervise {
             self.go_on_draining();
         }
         self.look_when_due();
+        self.look_at_last_words();
         // Those that were read before the home was put right meanwhile.
         self.obey_letters();
         if self.care.is_some() {
@@ -411,8 +413,9 @@ impl Supervise {
         let (care, alarms) = (self.care_deadline(), self.alarms_deadline());
         let health = self.asking_health.as_ref().and_then(Asked::deadline);
         let notify = self.notify.as_ref().and_then(|notify| notify.deadline());
-        let draining = self.draining.as_ref().map(Draining::deadline);
-        [self.machine.deadline(), look, scripts, unknown, checks, care, health, alarms, draining, notify, self.look_at]
+        let (draining, words) = (self.draining.as_ref().map(Draining::deadline), self.words_deadline());
+        let machine = self.machine.deadline();
+        [machine, look, scripts, unknown, checks, care, health, alarms, draining, notify, words, self.look_at]
             .into_iter()
             .flatten()
             .min()

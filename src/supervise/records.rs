@@ -59,6 +59,7 @@ impl Supervise {
     pub(super) fn state(&self, now: Stamp) -> State {
         let mut state = self.machine.state(now);
         state.name = escaped(self.task.name.as_bytes());
+        self.add_last_words(&mut state.exits);
         state.directory = escaped(self.task.path.as_os_str().as_bytes());
         if let Some(care) = self.care.as_ref().filter(|_| state.pid.is_some()) {
             let Words { status, errno, reloading } = care.vitals.words.clone();

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use super::Supervise;
 use crate::pure::exit::Exit;
-use crate::pure::log::{Log, To, deaths};
-use crate::pure::machine::Phase;
+use crate::pure::log::{Death, Log, To, deaths};
+use crate::pure::machine::{Event, Phase};
 use crate::pure::name::escaped;
 use crate::pure::state::ExitEntry;
 use crate::pure::time::Moment;
@@ -21,6 +21,9 @@ use crate::unix::{clock, report};
 
 /// What was said last is waited for as long as this, where somebody is to be told of it.
 const UNTIL_KEPT: Duration = Duration::from_millis(500);
+
+/// The logger keeps it within this time, mostly.
+const FIRST_LOOK: Duration = Duration::from_millis(10);
 
 /// What holds for every module that does not say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +44,10 @@ pub(super) struct Told {
     later: bool,
     /// It is to be told that the program has ended; whether something was left to read then.
     death: Option<bool>,
+    /// What was said before the last exit is looked for then, and so much later again.
+    look: Option<(Moment, Duration)>,
+    /// What was said before an exit; of the last one it stands in `state.json`.
+    words: Option<Box<Death>>,
 }
 
 impl Supervise {
@@ -129,6 +136,44 @@ impl Supervise {
         self.told.death = self.home.said().map(|said| !said.is_empty());
     }
 
+    /// What was said before the last exit may be there, or is soon.
+    pub(super) fn look_for_last_words(&mut self) {
+        if self.home.said().is_some() && self.machine.last_exit().is_some() {
+            self.told.look = Some((clock::moment().plus(FIRST_LOOK), FIRST_LOOK));
+        }
+    }
+
+    /// When it is looked for.
+    pub(super) fn words_deadline(&self) -> Option<Moment> {
+        self.told.look.map(|(at, _)| at)
+    }
+
+    /// Looks for it, if it is time.
+    pub(super) fn look_at_last_words(&mut self) {
+        let Some((at, pause)) = self.told.look else { return };
+        let now = clock::moment();
+        if now < at {
+            return;
+        }
+        // Where the logger is held up the file tells later what it has kept.
+        self.told.look = Some((now.plus(pause * 2), pause * 2)).filter(|_| pause < UNTIL_KEPT);
+        let Some(exit) = self.machine.last_exit().copied() else { return };
+        if let Some(last_lines) = self.last_words(&exit) {
+            self.told.look = None;
+            self.told.words = Some(Box::new(Death { pid: exit.pid.get(), at: exit.at.rfc3339(), last_lines }));
+            self.feed(Event::Heal);
+        }
+    }
+
+    /// Adds what was said before the last exit.
+    pub(super) fn add_last_words(&self, exits: &mut [ExitEntry]) {
+        if let (Some(words), Some(exit)) = (&self.told.words, exits.first_mut())
+            && (exit.pid, &exit.at) == (words.pid, &words.at)
+        {
+            exit.last_lines.clone_from(&words.last_lines);
+        }
+    }
+
     /// What was said before an exit, once it is there.
     pub(super) fn last_words(&self, exit: &Exit) -> Option<Vec<String>> {
         let (pid, at) = (exit.pid.get(), exit.at.rfc3339());
@@ -138,14 +183,14 @@ impl Supervise {
 
     /// Whether what was said before this exit will be there soon.
     pub(super) fn awaits_last_words(&self, since: Moment, exit: &Exit) -> bool {
-        self.routed() == Some(To::File)
+        self.routed().is_some()
             && self.home.said().is_some()
             && clock::moment().since(since) < UNTIL_KEPT
             && self.last_words(exit).is_none()
     }
 
     #[inline(never)]
-    fn tell_death(&self, late: bool) {
+    fn tell_death(&mut self, late: bool) {
         let exits = self.machine.state(clock::stamp()).exits;
         if let Some(exit) = exits.first().and_then(ExitEntry::exit) {
             // A logger that is not there looks for it when it starts.
@@ -162,6 +207,7 @@ impl Supervise {
             };
             let _ = nudge(self.task.place.root(), &Nudge::Died(self.task.name.clone(), exit.pid, exit.at, reach));
         }
+        self.look_for_last_words();
     }
 
     /// In a quiet moment.

@@ -142,3 +142,57 @@ fn why_a_program_died_is_shown_in_its_own_words() {
     tree.letter("web", "o");
     eventually("the second death", || exits()[1]["last_lines"].is_array() && exits()[0]["last_lines"].is_array());
 }
+
+/// The last lines of an exit, as `svtree status --json` has them.
+fn last_lines(tree: &Tree, name: &str, exit: usize) -> Vec<String> {
+    let json = tree.svtree(["status", name, "--json"]).ok();
+    let lines = serde_json::from_str::<serde_json::Value>(&json).expect("JSON")[0]["exits"][exit]["last_lines"].take();
+    serde_json::from_value(lines).unwrap_or_default()
+}
+
+#[test]
+fn state_json_has_what_the_program_said_before_the_last_exit() {
+    let tree = Tree::new().options(["--log", "file"]);
+    tree.start();
+    let run = "#!/bin/sh\necho \"fatal: $$\" >&2\nexit 3\n";
+    tree.service("web").run(run).toml("[restart]\nwhen = \"never\"\n").moved_in();
+    let says_so = || {
+        let exit = tree.state("web")["exits"][0].clone();
+        exit["last_lines"]
+            .as_array()
+            .is_some_and(|lines| lines.last() == Some(&format!("fatal: {}", exit["pid"]).into()))
+    };
+    eventually("its last words", || tree.path("status/web/state.json").exists() && says_so());
+    tree.letter("web", "o");
+    eventually("those of the next one", || {
+        tree.state("web")["exits"].as_array().is_some_and(|all| all.len() == 2) && says_so()
+    });
+    assert!(tree.state("web")["exits"][1]["last_lines"].is_null());
+    // Another svtree knows them, too.
+    tree.kill_svtree();
+    tree.start();
+    eventually("the last words", says_so);
+}
+
+#[test]
+fn the_last_words_of_what_is_shown_are_kept_as_well() {
+    let tree = Tree::new().options(["--log", "inherit"]);
+    tree.start();
+    let run = "#!/bin/sh\nseq 100\nprintf 'no end'\nexit 3\n";
+    tree.service("web").run(run).toml("[restart]\nwhen = \"never\"\n").moved_in();
+    tree.becomes("web", "failed");
+    let expected: Vec<String> = (62..=100).map(|number| number.to_string()).chain(["no end".to_owned()]).collect();
+    eventually("its last lines", || last_lines(&tree, "web", 0) == expected);
+}
+
+#[test]
+fn the_last_words_of_a_module_with_a_log_run_are_found_in_its_log() {
+    let tree = Tree::new();
+    tree.start();
+    let run = "#!/bin/sh\nexec 2>&1\necho one\necho \"fatal\" >&2\nexit 3\n";
+    let service = tree.service("web").run(run).toml("[restart]\nwhen = \"never\"\n");
+    service.script("log/run", &format!("#!/bin/sh\nexec {SVTREE} log ./main\n")).moved_in();
+    tree.becomes("web", "failed");
+    eventually("its last lines", || last_lines(&tree, "web", 0) == ["one", "fatal"]);
+    assert!(tree.svtree(["status", "web"]).ok().contains("\n  one\n  fatal\n"));
+}

@@ -11,7 +11,7 @@ pub const LINES: usize = 40;
 const DEATHS: usize = 20;
 
 /// and of each line no more than this, in bytes.
-const LENGTH: usize = 1000;
+pub const LENGTH: usize = 1000;
 
 /// A death, and what was said before it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

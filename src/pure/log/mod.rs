@@ -13,7 +13,7 @@ mod told;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::death::{Death, LINES, decode as deaths, kept, with as with_death};
+pub use self::death::{Death, LENGTH as KEPT, LINES, decode as deaths, kept, with as with_death};
 pub use self::dropped::Dropped;
 pub use self::files::{CURRENT, Piece, is_rotated, name, piece, surplus};
 pub use self::lines::{LONGEST, Lines};

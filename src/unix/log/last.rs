@@ -6,6 +6,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use memchr::memchr;
+
 use super::reader::rotated;
 use crate::pure::log::{CURRENT, Timestamps, told};
 use crate::pure::time::Wall;
@@ -29,6 +31,22 @@ pub fn last_lines(directory: &Path, timestamps: Timestamps, count: usize, until:
     }
     let first = lines.len().saturating_sub(count);
     lines.drain(first..).map(|line| line.get(timestamps.width()..).map(<[u8]>::to_vec).unwrap_or(line)).collect()
+}
+
+/// The last lines that were written until each of these times, of a log whose lines have stamps of any kind.
+#[must_use]
+pub fn last_stamped(directory: &Path, count: usize, until: &[Wall]) -> Vec<Vec<Vec<u8>>> {
+    let before = rotated(directory).last().map(|before| end(before)).unwrap_or_default();
+    let lines: Vec<Vec<u8>> = before.into_iter().chain(end(&directory.join(CURRENT))).collect();
+    let said = |until: &Wall| {
+        let last = lines.iter().rposition(|line| told(line).is_some_and(|at| at <= *until)).map_or(0, |last| last + 1);
+        let unstamped = |line: &Vec<u8>| match told(line).and_then(|_| memchr(b' ', line)) {
+            Some(blank) => line[blank + 1..].to_vec(),
+            None => line.clone(),
+        };
+        lines[last.saturating_sub(count)..last].iter().map(unstamped).collect()
+    };
+    until.iter().map(said).collect()
 }
 
 /// The lines at the end of a file; the first of them is whole.
@@ -71,6 +89,9 @@ mod tests {
         assert_eq!(last(3, 59), ["line 17", "line 18", "line 19"]);
         assert_eq!(last(13, 12), (0..13).map(|second| format!("line {second}")).collect::<Vec<_>>());
         assert_eq!(last(40, -1), [""; 0]);
+        let at = |second: i64| Wall { seconds: 1_795_341_600 + second, nanos: 5 };
+        let stamped = last_stamped(dir.path(), 2, &[at(59), at(10), at(-1)]);
+        assert_eq!(stamped, [vec![&b"line 18"[..], b"line 19"], vec![b"line 9", b"line 10"], vec![]]);
         assert_eq!(last_lines(Path::new("/nowhere"), Timestamps::Iso, 40, Wall::default()), Vec::<Vec<u8>>::new());
     }
 }

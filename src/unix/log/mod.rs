@@ -2,6 +2,9 @@
 //!
 //! Must never decide when a file ends or what is dropped.
 
+/// Where the logger of a `log/run` writes in the family's examples, from the directory of its module on.
+pub const BESIDE: &str = "log/main";
+
 mod directory;
 mod last;
 mod nudge;
@@ -11,7 +14,7 @@ mod spools;
 mod syncer;
 
 pub use directory::{Directory, NotOpened};
-pub use last::last_lines;
+pub use last::{last_lines, last_stamped};
 pub use nudge::{Nudge, Nudges, Reach, nudge, output, remember, routed, unremembered};
 pub use reader::Reader;
 pub use spool::{Spool, identity, waiting};
