@@ -264,6 +264,8 @@ fn in_a_log_directory_that_they_have_together_each_has_one_with_its_number() {
         let is_said = || logged_lines(&log).iter().any(|line| line.ends_with(&format!("I am {number}")));
         eventually("what it said", is_said);
     }
+    // Where logs are is told by the homes.
+    all_up(&tree, "worker", 2);
     let said = tree.svtree(["logs", "worker"]).ok();
     assert!(said.contains("worker@1: ") && said.contains("worker@2: "), "{said}");
 }
@@ -289,6 +291,8 @@ fn each_instance_has_a_logger_of_its_own_which_is_told_the_number_too() {
     tree.up("worker@2");
     tree.up("worker@2/log");
     tree.move_out("worker/log");
+    let is_known = |name: &str| tree.state(name)["changed"] == true;
+    eventually("that to be seen", || is_known("worker@1") && is_known("worker@2"));
     tree.svtree(["restart", "worker@2", "--wait", "15"]).ok();
     tree.goes("worker@2/log");
     stays(Duration::from_millis(500), "the other logger", || tree.pid("worker@1/log").is_some());
