@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::names::name;
 use super::out::{self, cause};
 use super::plan;
 use super::roots::Roots;
 use super::verbs::{self, Verb};
+use crate::pure::instances::directory_of;
+use crate::pure::name::ModuleName;
 use crate::pure::plan::{Action, Step};
 use crate::unix::deploy::{Deploy, Work};
 use crate::unix::scan::shown;
@@ -75,13 +76,16 @@ fn apply(args: &ApplyArgs, roots: &Roots) -> Result<u8, String> {
     Ok(if args.restart { code.max(restart(&steps, args.wait, roots)) } else { code })
 }
 
-/// Whether a step follows from this work: that of a module is in its own directory or above, and that of a file between
-/// modules has none.
+/// Whether a step follows from this work: that of a module is in its own directory, or above where all of that is put or
+/// taken out.
 fn is_of(step: &Step, work: &Work) -> bool {
-    let module = Path::new(step.module.as_os_str());
-    let inside = || matches!(work, Work::Inside(..)) && name(work.unit().as_os_str()).as_ref() != Some(&step.module);
-    let of_logger = || step.module.logged().is_some_and(|module| name(work.unit().as_os_str()) == Some(module));
-    module.starts_with(work.unit()) && (!inside() || of_logger())
+    let is_unit = |name: &ModuleName| Path::new(name.as_os_str()) == work.unit();
+    let is_of = |name: &ModuleName| match work {
+        // A logger stands in the directory of its module.
+        Work::Inside(..) => is_unit(name) || name.logged().as_ref().is_some_and(is_unit),
+        Work::Remove(_) | Work::Exchange(_) | Work::Put(_) => Path::new(name.as_os_str()).starts_with(work.unit()),
+    };
+    is_of(&step.module) || directory_of(&step.module).is_some_and(|of| is_of(&of.directory))
 }
 
 fn restart(steps: &[Step], wait: Option<Duration>, roots: &Roots) -> u8 {

@@ -23,6 +23,7 @@ use crate::pure::config::Policy;
 use crate::pure::manifest::Manifest;
 use crate::pure::name::ModuleName;
 use crate::pure::plan::{self, Action, Edit, InForce, Step, Tree, Wanted};
+use crate::pure::reconcile::Id;
 use crate::pure::state::{State, StateName};
 use crate::pure::status::Want;
 use crate::unix::adopt::{self, Found};
@@ -93,19 +94,27 @@ fn steps(prepared: &Prepared, own: &Path, roots: &Roots) -> Result<Vec<Step>, St
     let states = states(roots)?;
     let is_own = own == prepared.root;
     let manifest = deploy::manifest(own)?;
+    let read: BTreeMap<&ModuleName, (&ModuleName, &Read, Id)> = prepared
+        .modules()
+        .filter_map(|(name, directory, number)| {
+            let read = prepared.directories.get(directory)?;
+            Some((name, (directory, read, read.module.id.instance(number))))
+        })
+        .collect();
     let mut in_force = BTreeMap::new();
     for (name, state) in &states {
-        if let Some(known) = known(state, tree, prepared.modules.get(name).filter(|_| is_own)) {
+        let stands = read.get(name).filter(|_| is_own).map(|(_, _, id)| *id);
+        if let Some(known) = known(state, tree, stands) {
             in_force.insert(name.clone(), known);
         }
     }
     let mut wanted = BTreeMap::new();
-    for (name, read) in &prepared.modules {
+    for (name, (directory, read, id)) in read {
         let state = states.get(name).filter(|_| in_force.contains_key(name));
         let edit = match state {
             None => Edit::None,
-            Some(state) if is_own => edited(state, read, tree),
-            Some(_) => differs(name, read, prepared, own, &manifest)?,
+            Some(state) if is_own => edited(state, id, tree),
+            Some(_) => differs(directory, read, prepared, own, &manifest)?,
         };
         wanted.insert(name.clone(), Wanted { enabled: read.is_enabled(), edit });
     }
@@ -134,14 +143,14 @@ fn states(roots: &Roots) -> Result<BTreeMap<ModuleName, State>, String> {
 
 /// What a state says of a module, if it is in force: while svtree rests that is only what runs on, or was down by a word that
 /// the next one keeps to.
-fn known(state: &State, tree: Tree, stands: Option<&Read>) -> Option<InForce> {
+fn known(state: &State, tree: Tree, stands: Option<Id>) -> Option<InForce> {
     let record = state.record.clone().unwrap_or_default();
     match tree {
         Tree::Runs => match state.state {
             StateName::Incomplete | StateName::Rejected => None,
             StateName::Down | StateName::Failed => {
                 // One whose directory was replaced begins anew.
-                Some(InForce { runs: false, left: record.leaving && stands.is_none_or(|read| is_same(state, read)) })
+                Some(InForce { runs: false, left: record.leaving && stands.is_none_or(|id| is_same(state, id)) })
             }
             StateName::Starting
             | StateName::Up
@@ -160,14 +169,14 @@ fn known(state: &State, tree: Tree, stands: Option<&Read>) -> Option<InForce> {
     }
 }
 
-fn is_same(state: &State, read: &Read) -> bool {
-    state.record.as_ref().is_some_and(|record| record.directory == [read.module.id.device, read.module.id.inode])
+fn is_same(state: &State, id: Id) -> bool {
+    state.record.as_ref().is_some_and(|record| record.id() == id)
 }
 
 /// How the services directory as it stands differs from what svtree has read in it.
-fn edited(state: &State, read: &Read, tree: Tree) -> Edit {
+fn edited(state: &State, id: Id, tree: Tree) -> Edit {
     match tree {
-        Tree::Runs if !is_same(state, read) => Edit::Directory,
+        Tree::Runs if !is_same(state, id) => Edit::Directory,
         Tree::Runs | Tree::Rests if state.changed => Edit::Reload(Vec::new()),
         Tree::Runs | Tree::Rests => Edit::None,
     }
@@ -185,7 +194,7 @@ fn differs(
     if !is_same_place(name, &prepared.root, own) {
         return Ok(Edit::Directory);
     }
-    let is_logger = name.logged().is_some_and(|module| prepared.modules.contains_key(&module));
+    let is_logger = name.logged().is_some_and(|module| prepared.directories.contains_key(&module));
     // A logger is a module of its own.
     let into = |path: &Path| is_logger || path != Path::new(file::LOGGER);
     let was_put = |path: &Path| manifest.has(Path::new(name.as_os_str()).join(path).as_os_str().as_bytes());

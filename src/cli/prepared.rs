@@ -2,12 +2,13 @@
 //!
 //! Read by the code that the parent reads with. Must never change anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::out::cause;
 use crate::pure::config::Policy;
+use crate::pure::instances::Instances;
 use crate::pure::name::ModuleName;
 use crate::pure::reconcile::Id;
 use crate::unix::accounts::Asked;
@@ -19,8 +20,10 @@ use crate::unix::validate;
 pub struct Prepared {
     /// Where it stands, without links.
     pub root: PathBuf,
-    /// What is in order.
-    pub modules: BTreeMap<ModuleName, Read>,
+    /// What is in order, by the names of their directories.
+    pub directories: BTreeMap<ModuleName, Read>,
+    /// The modules that they are: each directory is one of its own name, or stands for several.
+    instances: Instances,
     /// What is not, with each mistake.
     pub rejected: Vec<(ModuleName, String)>,
 }
@@ -45,7 +48,8 @@ impl Prepared {
         let root = fs::canonicalize(directory).map_err(|error| failed(&error))?;
         let (_, Found { mut modules, others, unknown, .. }) =
             Found::whole(directory).map_err(|error| failed(&error))?;
-        let mut prepared = Prepared { root, modules: BTreeMap::new(), rejected: Vec::new() };
+        let (directories, instances) = (BTreeMap::new(), Instances::default());
+        let mut prepared = Prepared { root, directories, instances, rejected: Vec::new() };
         for (name, path, other) in others {
             // One that is merely there is no mistake, unless it was meant to run.
             if other.rejected {
@@ -69,6 +73,7 @@ impl Prepared {
                 prepared.module(name, path, module);
             }
         }
+        prepared.number();
         Ok(prepared)
     }
 
@@ -77,7 +82,7 @@ impl Prepared {
             Ok(policy) => {
                 let wrong = validate::mistakes(&path, module.id, &policy, Asked::answer_here);
                 if wrong.is_empty() {
-                    self.modules.insert(name, Read { path, module, policy });
+                    self.directories.insert(name, Read { path, module, policy });
                     return;
                 }
                 wrong
@@ -106,7 +111,7 @@ impl Prepared {
                     Kind::Directory | Kind::File(_) => {}
                     Kind::Link(target) => {
                         let module = ModuleName::new(path.as_os_str().as_encoded_bytes()).ok();
-                        let is_entry = |name: &ModuleName| self.modules.keys().any(|module| module.is_within(name));
+                        let is_entry = |name: &ModuleName| self.directories.keys().any(|other| other.is_within(name));
                         if let Some(module) = module.filter(is_entry)
                             && self.leads_elsewhere(&path, &target, services)
                         {
@@ -137,12 +142,37 @@ impl Prepared {
         self.rejected.push((name.clone(), format!("{}: {mistake}", scan::shown(path))));
     }
 
+    /// Numbers the instances, and rejects what is called as one of them.
+    fn number(&mut self) {
+        for (name, read) in &self.directories {
+            if let Some(count) = read.policy.instances {
+                self.instances.add(name, count, self.directories.contains_key(&name.logger()));
+            }
+        }
+        let displaced: Vec<_> = self
+            .directories
+            .iter()
+            .filter_map(|(name, read)| Some((name.clone(), read.path.clone(), self.instances.in_the_place_of(name)?)))
+            .map(|(name, path, instance)| (name, path, format!("{instance} is an instance: give it another name")))
+            .collect();
+        for (name, path, why) in displaced {
+            self.reject(&name, &path, &why);
+        }
+    }
+
+    /// Every module, its directory, and its number, which is 0 for one that is no instance.
+    pub fn modules(&self) -> impl Iterator<Item = (&ModuleName, &ModuleName, u32)> {
+        let alone = self.directories.keys().filter(|name| self.instances.leave(name)).map(|name| (name, name, 0));
+        alone.chain(self.instances.iter().map(|(name, of)| (name, &of.directory, of.number)))
+    }
+
     /// The order of starts: a logger before its module.
     #[must_use]
     pub fn order(&self) -> Vec<ModuleName> {
-        let is_logger = |name: &&ModuleName| name.logged().is_some_and(|module| self.modules.contains_key(&module));
-        let others = self.modules.keys().filter(|name| !is_logger(name));
-        self.modules.keys().filter(is_logger).chain(others).cloned().collect()
+        let names: BTreeSet<&ModuleName> = self.modules().map(|(name, ..)| name).collect();
+        let is_logger = |name: &&&ModuleName| name.logged().is_some_and(|module| names.contains(&module));
+        let others = names.iter().filter(|name| !is_logger(name));
+        names.iter().filter(is_logger).chain(others).map(|name| (*name).clone()).collect()
     }
 }
 

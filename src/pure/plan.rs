@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::instances::directory_of;
 use super::name::{ModuleName, escaped};
 
 /// What happens to a module. In the order in which it happens.
@@ -116,7 +117,8 @@ pub fn steps(
     order: &[ModuleName],
     tree: Tree,
 ) -> Vec<Step> {
-    let is_rejected = |name: &ModuleName| rejected.iter().any(|(outer, _)| name.is_within(outer));
+    let is_in = |name: &ModuleName| rejected.iter().any(|(outer, _)| name.is_within(outer));
+    let is_rejected = |name: &ModuleName| is_in(name) || directory_of(name).is_some_and(|of| is_in(&of.directory));
     let names: BTreeSet<&ModuleName> = wanted.keys().chain(in_force.keys()).collect();
     let mut steps: Vec<Step> = rejected
         .iter()
@@ -250,9 +252,10 @@ mod tests {
 
     #[test]
     fn what_is_rejected_stays_as_it_is_with_all_that_is_in_it() {
-        let in_force = BTreeMap::from([(name("shop/web"), InForce { runs: true, left: false })]);
-        let rejected = [(name("shop"), "wrong".to_owned())];
+        let up = InForce { runs: true, left: false };
+        let in_force = BTreeMap::from([(name("shop/web"), up), (name("job@1"), up), (name("job@1/log"), up)]);
+        let rejected = [(name("shop"), "wrong".to_owned()), (name("job"), "wrong".to_owned())];
         let steps = steps(&BTreeMap::new(), &rejected, &in_force, &[], Tree::Runs);
-        assert_eq!(steps.len(), 1);
+        assert!(steps.iter().all(|step| step.action == Action::Reject), "{steps:?}");
     }
 }

@@ -195,6 +195,33 @@ fn groups_and_links_to_the_same_are_the_same() {
 }
 
 #[test]
+fn instances_are_modules_of_their_own_and_another_number_starts_or_stops_the_last_ones() {
+    let tree = Tree::running();
+    let toml = |number: u32| format!("instances = {number}\n");
+    tree.service("job").run(SLEEPER).script("log/run", "#!/bin/sh\nexec cat > /dev/null\n").toml(&toml(2)).moved_in();
+    let all = ["job@1", "job@2", "job@1/log", "job@2/log"];
+    let pids = all.map(|name| tree.up(name));
+    let dir = prepared(&tree);
+    assert_eq!(plan(&tree, &dir).ok(), "nothing to do\n");
+    assert_eq!(tree.svtree(["plan"]).ok(), "nothing to do\n");
+    write(&dir.join("job/service.toml"), &toml(3), 0o644);
+    let ran = tree.svtree(["apply".as_ref(), dir.as_os_str()]);
+    let changes = ["change job@1", "change job@2", "start job@3/log", "start job@3"];
+    assert_eq!(steps(&ran), (changes.map(str::to_owned).into(), Some(0)), "{}", ran.out);
+    tree.up("job@3");
+    write(&dir.join("job/service.toml"), &toml(1), 0o644);
+    let found = steps(&plan(&tree, &dir)).0;
+    let stops = ["stop job@3", "stop job@2", "stop job@3/log", "stop job@2/log", "change job@1"];
+    assert!(stops.iter().all(|stop| found.contains(&(*stop).to_owned())) && found.len() == 5, "{found:?}");
+    write(&dir.join("job/service.toml"), "nosuch = 1\n", 0o644);
+    assert_eq!(steps(&plan(&tree, &dir)), (vec!["reject job".to_owned()], Some(111)));
+    write(&dir.join("job/service.toml"), &toml(2), 0o644);
+    write(&dir.join("job@2/run"), SLEEPER, 0o755);
+    assert!(plan(&tree, &dir).out.contains("job@2 is an instance: give it another name"));
+    assert_eq!(all.map(|name| tree.up(name)), pids);
+}
+
+#[test]
 fn what_is_no_tree_is_said() {
     let tree = Tree::new();
     assert!(tree.svtree(["plan", "nosuch"]).failed(111).starts_with("svtree: plan: nosuch: No such file"));
