@@ -204,7 +204,7 @@ impl Wanted {
         let (unknown, instances) = (left.good.is_none(), (instance > 0).then_some(instance));
         let policy = left.good.unwrap_or_else(|| Policy { instances, ..Policy::default() });
         let prints = scan::open(&path, id).map(|directory| Prints::read(directory.as_fd())).unwrap_or_default();
-        let loaded = Loaded { policy, prints, mistake: Some(why), logged: left.logged, unknown, run: None };
+        let loaded = Loaded { policy, prints, mistake: Some(why), logged: left.logged, unknown, ..Loaded::default() };
         self.others.remove(&directory);
         self.look_at_again(&directory, now);
         self.modules.insert(directory, Box::new(Wish::known(path, id, loaded, now)));

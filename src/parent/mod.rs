@@ -515,7 +515,9 @@ impl Parent {
             };
             let pid = self.programs.get(name).map_or(0, |program| program.load(Ordering::SeqCst));
             let program = if pid == 0 { "down".to_owned() } else { format!("pid {pid}") };
-            report::line(&format!("{name}: {what}, {program}"));
+            let mistake = self.wanted.module(name).and_then(|wish| wish.loaded.as_ref()?.mistake.as_ref());
+            let mistake = mistake.map(|why| format!(", rejected: {why}")).unwrap_or_default();
+            report::line(&format!("{name}: {what}, {program}{mistake}"));
         }
         for (name, (_, other)) in self.wanted.others() {
             report::line(&format!("{name}: {}", other.why));

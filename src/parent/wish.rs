@@ -14,7 +14,7 @@ use crate::pure::reconcile::Id;
 use crate::pure::supervise_conf::Settings;
 use crate::pure::time::{Moment, Stamp, Wall};
 use crate::supervise::Loaded;
-use crate::unix::prints::{self, Prints};
+use crate::unix::prints::{self, Print, Prints};
 use crate::unix::report::Repeated;
 use crate::unix::scan::{self, Module};
 
@@ -54,13 +54,20 @@ pub struct Wish {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Files {
     prints: Prints,
+    finish: Option<Print>,
     logged: bool,
     normally_up: bool,
 }
 
 impl Files {
     pub(super) fn of(module: &Module) -> Files {
-        Files { prints: module.prints, logged: module.logged, normally_up: module.normally_up }
+        let Module { prints, finish, logged, normally_up, .. } = *module;
+        Files { prints, finish, logged, normally_up }
+    }
+
+    /// When the youngest of them was changed last.
+    fn changed(&self) -> Wall {
+        self.prints.changed().max(self.finish.map_or(Wall::default(), |finish| finish.changed()))
     }
 }
 
@@ -130,7 +137,7 @@ impl Wish {
             return candidate.files == files;
         }
         self.loaded.as_ref().is_some_and(|loaded| {
-            (loaded.prints, loaded.logged) == (files.prints, files.logged)
+            (loaded.prints, loaded.finish, loaded.logged) == (files.prints, files.finish, files.logged)
                 && loaded.policy.enabled == (files.normally_up && self.asks_enabled)
         })
     }
@@ -139,7 +146,7 @@ impl Wish {
     pub(super) fn changed_at(&self, module: &Module, now: Stamp) -> Moment {
         // A running program may write in its directory; only a module that has not begun must be all quiet.
         let (changed, lost) = match &self.loaded {
-            Some(loaded) => (module.prints.changed(), loaded.prints.has_lost(&module.prints)),
+            Some(loaded) => (Files::of(module).changed(), loaded.prints.has_lost(&module.prints)),
             None => (module.changed, false),
         };
         let age = prints::age(changed, now.wall).filter(|_| !lost).unwrap_or(Duration::ZERO);
@@ -183,8 +190,8 @@ impl Wish {
         self.candidate = None;
         self.asks_enabled = policy.enabled;
         policy.enabled &= files.normally_up;
-        let Files { prints, logged, .. } = files;
-        self.loaded = Some(Arc::new(Loaded { policy, prints, logged, run, mistake: None, unknown: false }));
+        let Files { prints, finish, logged, .. } = files;
+        self.loaded = Some(Arc::new(Loaded { policy, prints, mistake: None, logged, unknown: false, finish, run }));
     }
 
     /// Whether these files are, in effect, those that are in force.
@@ -192,6 +199,7 @@ impl Wish {
         self.loaded.as_ref().is_some_and(|loaded| {
             let enabled = policy.enabled && files.normally_up;
             let as_before = Policy { enabled, ..policy.clone() } == loaded.policy;
+            let as_before = as_before && loaded.finish == files.finish;
             loaded.mistake.is_none() && as_before && (loaded.prints.run == files.prints.run || loaded.is_run(run))
         })
     }
@@ -210,9 +218,9 @@ impl Wish {
     pub(super) fn reject(&mut self, why: &str, files: Option<(Files, Option<u64>)>) -> bool {
         let Some(good) = &self.loaded else { return false };
         let mut loaded = Loaded { mistake: Some(why.to_owned()), ..(**good).clone() };
-        if let Some((Files { prints, logged, normally_up }, run)) = files {
+        if let Some((Files { prints, finish, logged, normally_up }, run)) = files {
             loaded.policy.enabled = self.asks_enabled && normally_up;
-            loaded = Loaded { prints, logged, run, ..loaded };
+            loaded = Loaded { prints, logged, finish, run, ..loaded };
         }
         self.trouble.failed(format!("reading {}: {why}; the last good one stays in force", self.path.display()));
         if **good != loaded {

@@ -21,7 +21,7 @@ use crate::unix::cgroup::Cgroups;
 use crate::unix::controllers::Controllers;
 use crate::unix::home::Place;
 use crate::unix::inbox::Mailbox;
-use crate::unix::prints::Prints;
+use crate::unix::prints::{Print, Prints};
 use crate::unix::raw::Output;
 
 /// What a module asks for, and the files that it was read from.
@@ -39,6 +39,9 @@ pub struct Loaded {
     /// No good files of it are known, and nothing is started: what runs was started by a predecessor.
     #[serde(default)]
     pub unknown: bool,
+    /// `finish` as it is now.
+    #[serde(default)]
+    pub finish: Option<Print>,
     /// A digest of `run`, unless that is no script.
     #[serde(default)]
     pub run: Option<u64>,

@@ -51,6 +51,8 @@ pub struct Module {
     pub id: Id,
     /// Its files.
     pub prints: Prints,
+    /// What runs once its program has ended.
+    pub finish: Option<Print>,
     /// When anything of it was changed last.
     pub changed: Wall,
     /// Whether it stands under this name by a symbolic link.
@@ -213,6 +215,7 @@ fn look_into(at: BorrowedFd<'_>, path: &Path, is_logger: bool) -> io::Result<Ent
     Ok(Entry::Module(Box::new(Module {
         id: id(&stat),
         prints,
+        finish: finish.as_ref().map(Print::of),
         changed: prints.changed().max(prints::modified(&stat)).max(logger.changed()),
         linked: statat(at, path, AtFlags::SYMLINK_NOFOLLOW)
             .is_ok_and(|entry| FileType::from_raw_mode(entry.st_mode) == FileType::Symlink),

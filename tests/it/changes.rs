@@ -5,6 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use crate::harness::{
     NOTING, SLEEPER, Tree, arguments, chmod, eventually, program, remove, replace, stays, wait_for, within, write,
 };
@@ -115,6 +117,20 @@ fn a_run_that_cannot_be_executed_is_rejected_and_its_program_runs_on() {
         is_accepted(&tree, name);
         assert_eq!((tree.pid(name), &tree.state(name)["changed"]), (Some(pid), &false.into()));
     }
+}
+
+#[test]
+fn a_finish_that_cannot_be_executed_is_rejected_as_well() {
+    let tree = Tree::running();
+    let entry = tree.service("web").run(SLEEPER).script("finish", "#!/bin/sh\n").moved_in();
+    let pid = tree.up("web");
+    replace(&entry.join("finish"), "#!/no/such/interpreter\n", 0o755);
+    assert_eq!(rejected(&tree, "web"), "finish: its interpreter /no/such/interpreter is not there");
+    tree.signal_svtree(Signal::USR1);
+    eventually("USR1 to tell", || tree.stderr().contains(&format!("web: supervised, pid {pid}, rejected: finish: ")));
+    fs::remove_file(entry.join("finish")).expect("removed");
+    is_accepted(&tree, "web");
+    assert_eq!((tree.pid("web"), &tree.state("web")["changed"]), (Some(pid), &false.into()));
 }
 
 #[test]
