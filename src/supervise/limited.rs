@@ -8,13 +8,13 @@ use super::{Supervise, Task};
 use crate::pure::config::Limits;
 use crate::pure::exit::{How, Signal};
 use crate::unix::cgroup::Cgroup;
-use crate::unix::controllers::{self, Limited};
+use crate::unix::controllers::{Killed, Limited};
 use crate::unix::home::Level;
 
 /// The group whose memory is limited.
 #[derive(Debug)]
 pub(super) struct Memory {
-    group: PathBuf,
+    in_group: Killed,
     /// So many had been killed in it before the program.
     killed: u64,
 }
@@ -25,41 +25,47 @@ pub(super) struct InForce {
     asked: Limits,
     /// The group of version 2.
     group: Option<String>,
-    limited: Limited,
+    pub(super) limited: Limited,
 }
 
 impl Memory {
-    fn of(group: PathBuf) -> Memory {
-        let killed = controllers::killed_for_memory(&group);
-        Memory { group, killed }
-    }
-
     /// As a record has it.
     pub(super) fn recorded(&self) -> Option<(String, u64)> {
-        Some((self.group.to_str()?.to_owned(), self.killed))
+        Some((self.in_group.group().to_str()?.to_owned(), self.killed))
     }
 }
 
 impl Supervise {
     /// Limits what the next program and all of its processes may take together.
-    pub(super) fn limit(&mut self) -> Result<Limited, String> {
+    pub(super) fn limit(&mut self) -> Result<(), String> {
         let asked = &self.task.loaded.policy.limits;
         let group = self.cgroup.as_ref().map(Cgroup::path);
         // What was set for the last program holds for the next one.
-        let known = self.limits.as_ref().filter(|known| known.asked == *asked && known.group.as_deref() == group);
-        let limited = match known {
-            Some(known) => known.limited.clone(),
-            None => {
-                let groups = self.task.cgroups.as_deref();
-                self.task.controllers.limit(groups, self.cgroup.as_ref(), self.task.id, asked)?
-            }
-        };
-        if known.is_none() && asked.of_group() {
+        let is_known =
+            self.limits.as_ref().is_some_and(|known| known.asked == *asked && known.group.as_deref() == group);
+        if !is_known {
+            let groups = self.task.cgroups.as_deref();
+            let limited = self.task.controllers.limit(groups, self.cgroup.as_ref(), self.task.id, asked)?;
             let (asked, group) = (asked.clone(), group.map(str::to_owned));
-            self.limits = Some(Box::new(InForce { asked, group, limited: limited.clone() }));
+            self.limits = asked.of_group().then(|| Box::new(InForce { asked, group, limited }));
         }
-        self.memory = limited.memory.clone().map(Memory::of);
-        Ok(limited)
+        let Some(in_force) = &mut self.limits else {
+            self.memory = None;
+            return Ok(());
+        };
+        in_force.limited.hold().map_err(|why| format!("joining its control groups: {why}"))?;
+        let known =
+            self.memory.take().filter(|known| in_force.limited.memory.as_deref() == Some(known.in_group.group()));
+        let in_group = known.map(|known| known.in_group).or_else(|| in_force.limited.memory.clone().map(Killed::of));
+        self.memory = in_group.map(|mut in_group| Memory { killed: in_group.count(), in_group });
+        Ok(())
+    }
+
+    /// What is open for the next start, and to learn of the end of this one, is closed: there are too many modules for that.
+    pub(super) fn keep_no_groups(&mut self) {
+        self.group_held = None;
+        self.limits.iter_mut().for_each(|in_force| in_force.limited.let_go());
+        self.memory.iter_mut().for_each(|memory| memory.in_group.let_go());
     }
 
     /// Its group is another one, or a start has failed, perhaps since somebody took its groups away: all is set again before
@@ -70,7 +76,8 @@ impl Supervise {
 
     /// Where a predecessor's program is limited.
     pub(super) fn recall_memory(&mut self, recorded: Option<&(String, u64)>) {
-        self.memory = recorded.map(|(group, killed)| Memory { group: PathBuf::from(group), killed: *killed });
+        self.memory =
+            recorded.map(|(group, killed)| Memory { in_group: Killed::of(PathBuf::from(group)), killed: *killed });
     }
 
     /// Whether the program that has ended was killed for want of memory. What else of the module was is told as well.
@@ -90,7 +97,7 @@ impl Supervise {
     /// How many processes of the module were killed for want of memory since that was asked last.
     fn count_killed(&mut self) -> u64 {
         let Some(memory) = &mut self.memory else { return 0 };
-        let killed = controllers::killed_for_memory(&memory.group);
+        let killed = memory.in_group.count();
         killed.saturating_sub(std::mem::replace(&mut memory.killed, killed))
     }
 

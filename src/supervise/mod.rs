@@ -313,7 +313,7 @@ impl Supervise {
         self.nudge_again();
         self.write_lines();
         if !raw::are_few() {
-            self.group_held = None;
+            self.keep_no_groups();
             raw::trim_stack();
         }
     }

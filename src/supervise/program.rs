@@ -139,18 +139,17 @@ impl Supervise {
         }
         self.tell_logger();
         let cgroup = self.group();
-        let limited = match self.limit() {
-            Ok(limited) => limited,
-            Err(why) => return self.not_started(why, false),
-        };
+        if let Err(why) = self.limit() {
+            return self.not_started(why, false);
+        }
         let (word, started) = match self.word() {
             Ok(word) => {
                 let lost = self.task.reads.as_ref().and_then(|_| self.home.channel_mut()?.lost());
                 let lost = lost.as_ref().map(|fifo| (fifo.as_fd(), 0));
                 let kept = word.as_ref().map(|(word, number)| (word.program.as_fd(), *number)).or(lost);
-                let mut started = self.spawn_program(&ids, &limited, cgroup.as_ref(), kept);
+                let mut started = self.spawn_program(&ids, cgroup.as_ref(), kept);
                 if started.as_ref().is_err_and(spawn::NotStarted::is_of_streams) && self.heal_home().is_ok() {
-                    started = self.spawn_program(&ids, &limited, cgroup.as_ref(), kept);
+                    started = self.spawn_program(&ids, cgroup.as_ref(), kept);
                 }
                 (word, started)
             }
@@ -163,7 +162,10 @@ impl Supervise {
                 self.inherited = false;
                 self.grouped = started.grouped;
                 // To open it again takes longer than anything else before the clone.
-                self.group_held = cgroup.filter(|_| started.grouped && raw::are_few() && has_room());
+                self.group_held = cgroup.filter(|_| started.grouped);
+                if !raw::are_few() || !has_room() {
+                    self.keep_no_groups();
+                }
                 self.not_started = None;
                 self.lines.push((Level::Notice, format!("started pid {}", started.pid)));
                 let loaded = Arc::clone(&self.task.loaded);
@@ -193,12 +195,13 @@ impl Supervise {
     fn spawn_program(
         &self,
         ids: &Ids,
-        limited: &Limited,
         cgroup: Option<&OwnedFd>,
         kept: Option<(BorrowedFd<'_>, i32)>,
     ) -> Result<Started, spawn::NotStarted> {
         let mark = Mark::new(adopt::boot_id(), self.task.id, self.machine.want());
         let given = Given { kept, socket: self.notify.as_ref().map(|notify| notify.socket().address()) };
+        let unlimited = Limited::default();
+        let limited = self.limits.as_ref().map_or(&unlimited, |in_force| &in_force.limited);
         spawn::program(self.service(cgroup), &self.task.loaded.policy, (ids, limited), mark, given)
     }
 

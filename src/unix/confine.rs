@@ -20,7 +20,6 @@ pub fn confinement(ids: &Ids, limited: &Limited, policy: &Policy, service: &Path
         rights: rights(ids, policy),
         limits: limits(policy),
         grouped: limited.grouped,
-        joins: limited.joins.clone(),
         mounts: mounts(policy, service)?,
     })
 }

@@ -3,12 +3,15 @@
 //! By version 2 where its controllers can be had, else by the hierarchies of version 1, below the group that svtree itself is
 //! in. Nothing is looked for until a module asks. Must never let a module run with less of a limit than it asked for.
 
-use std::ffi::CString;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+
+use rustix::fs::{Mode, OFlags, openat};
 
 use super::cgroup::{Cgroup, Cgroups, below, make, number, remove, unoctal};
 use super::report::plain;
@@ -92,10 +95,12 @@ pub struct Controllers {
 }
 
 /// What limits one module.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Limited {
-    /// The files of version 1 by which its program joins its groups.
-    pub joins: Vec<CString>,
+    /// The files of version 1 by which its program joins its groups,
+    joins: Vec<PathBuf>,
+    /// open, in the same order, or none of them.
+    open: Vec<OwnedFd>,
     /// Whether it must be in its group of version 2.
     pub grouped: bool,
     /// The group that counts what was killed for want of memory.
@@ -141,8 +146,7 @@ impl Controllers {
                     make(tree).and_then(|()| make(&directory)).map_err(failed)?;
                     write(&directory, &controller.files(false, most)).map_err(failed)?;
                     // A task that moves itself takes none of the locks that a process takes that is moved.
-                    let tasks = CString::new(directory.join("tasks").as_os_str().as_bytes());
-                    limited.joins.push(tasks.map_err(|error| failed(error.into()))?);
+                    limited.joins.push(directory.join("tasks"));
                     limited.note_memory(controller, &directory);
                 }
             }
@@ -185,6 +189,33 @@ impl Controllers {
 }
 
 impl Limited {
+    /// Opens the files by which its program joins its groups, unless they are open: more than half of what that costs.
+    ///
+    /// # Errors
+    /// Which one cannot be, and why.
+    pub fn hold(&mut self) -> Result<(), String> {
+        if self.open.is_empty() {
+            let open = |file: &PathBuf| {
+                let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+                openat(rustix::fs::CWD, file, flags, Mode::empty())
+                    .map_err(|errno| format!("{}: {}", file.display(), plain(&errno.into())))
+            };
+            self.open = self.joins.iter().map(open).collect::<Result<_, _>>()?;
+        }
+        Ok(())
+    }
+
+    /// They are not kept open for the next start.
+    pub fn let_go(&mut self) {
+        self.open = Vec::new();
+    }
+
+    /// Those files, if they are open.
+    #[must_use]
+    pub fn joins(&self) -> &[OwnedFd] {
+        &self.open
+    }
+
     fn note_memory(&mut self, controller: Controller, directory: &Path) {
         if controller == Memory {
             self.memory = Some(directory.to_path_buf());
@@ -192,12 +223,50 @@ impl Limited {
     }
 }
 
-/// How many processes of a group were killed for want of memory; 0 where that is not told.
-#[must_use]
-pub fn killed_for_memory(group: &Path) -> u64 {
-    let events = ["memory.events", "memory.oom_control"].map(|name| fs::read_to_string(group.join(name)));
-    let count = |text: String| text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok());
-    events.into_iter().flatten().find_map(count).unwrap_or(0)
+/// What was killed in a group for want of memory.
+#[derive(Debug)]
+pub struct Killed {
+    group: PathBuf,
+    /// What tells of it: to open it takes ten times as long as to read it.
+    file: Option<File>,
+}
+
+impl Killed {
+    /// In this group.
+    #[must_use]
+    pub fn of(group: PathBuf) -> Killed {
+        Killed { group, file: None }
+    }
+
+    /// The group.
+    #[must_use]
+    pub fn group(&self) -> &Path {
+        &self.group
+    }
+
+    /// How many processes; 0 where that is not told.
+    pub fn count(&mut self) -> u64 {
+        let count = |file: &File| {
+            let mut text = [0; 512];
+            let length = file.read_at(&mut text, 0).ok()?;
+            let text = str::from_utf8(text.get(..length)?).ok()?;
+            text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+        };
+        // One that is held may be of a group that is gone, and another one be in its place.
+        if let Some(count) = self.file.as_ref().and_then(count) {
+            return count;
+        }
+        let files = ["memory.events", "memory.oom_control"].map(|name| File::open(self.group.join(name)));
+        let told = files.into_iter().flatten().find_map(|file| Some((count(&file)?, file)));
+        let (count, file) = told.map_or((0, None), |(count, file)| (count, Some(file)));
+        self.file = file;
+        count
+    }
+
+    /// Nothing of it is kept open.
+    pub fn let_go(&mut self) {
+        self.file = None;
+    }
 }
 
 fn write(directory: &Path, files: &[(&str, String)]) -> io::Result<()> {
@@ -288,11 +357,18 @@ mod tests {
     #[test]
     fn the_killed_are_counted_in_either_version() {
         let group = tempfile::tempdir().expect("a directory");
-        assert_eq!(killed_for_memory(group.path()), 0);
+        let count = || Killed::of(group.path().to_path_buf()).count();
+        assert_eq!(count(), 0);
         fs::write(group.path().join("memory.oom_control"), "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n")
             .expect("it");
-        assert_eq!(killed_for_memory(group.path()), 3);
+        assert_eq!(count(), 3);
         fs::write(group.path().join("memory.events"), "low 0\nmax 9\noom 2\noom_kill 1\n").expect("it");
-        assert_eq!(killed_for_memory(group.path()), 1);
+        assert_eq!(count(), 1);
+        let mut held = Killed::of(group.path().to_path_buf());
+        assert_eq!(held.count(), 1);
+        fs::write(group.path().join("memory.events"), "oom_kill 2\n").expect("it");
+        assert_eq!(held.count(), 2, "what is held is read anew");
+        fs::write(group.path().join("memory.events"), "").expect("it");
+        assert_eq!(held.count(), 3, "what tells nothing any more is looked for");
     }
 }

@@ -296,6 +296,7 @@ fn launch(
         nice: policy.nice,
         cgroup: service.cgroup,
         born_there: service.born_there,
+        joins: confined.map_or(&[], |(_, limited)| limited.joins()),
         confinement: &confinement,
         mark,
         kept: given.kept,

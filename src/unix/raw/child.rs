@@ -3,7 +3,7 @@
 //! It shares our memory, and until it leaves it our table of descriptors: system calls only, and nothing that the C
 //! library would do for all threads. Must never allocate, lock, panic or return into the frames of its parent.
 
-use std::ffi::{CStr, c_int, c_long, c_void};
+use std::ffi::{c_int, c_long, c_void};
 use std::os::fd::{AsRawFd, RawFd};
 use std::ptr;
 use std::time::Duration;
@@ -66,7 +66,9 @@ unsafe fn prepare(job: &mut Job<'_>) {
     // SAFETY: as each of these functions says; the launch and all that it points to are alive, and this is the child.
     unsafe {
         leave_mark(job);
-        end_in_time();
+        if launch.confinement.rights.uid.is_some() {
+            end_in_time();
+        }
         if job.parent != 0 {
             // The moment this one leaves our memory, in the midst of its exec, the kernel wakes the thread that waits for
             // it, and would let it take this processor to write its records, while the program stands still.
@@ -116,8 +118,7 @@ unsafe fn leave_mark(job: &mut Job<'_>) {
     }
 }
 
-/// A child may take so long until its exec is done. What would hold it for ever is a file system that does not answer, or
-/// whoever is the user that it has become, and stops it.
+/// A child that becomes another user may take so long until its exec is done: who else is that user can stop it.
 pub(super) const LONGEST: Duration = Duration::from_secs(10);
 
 /// Has the kernel kill this child if it has not executed by then: also one that is stopped, and without anybody who looks at
@@ -143,25 +144,23 @@ unsafe fn end_in_time() {
 unsafe fn join_groups(job: &mut Job<'_>) -> bool {
     job.progress.at("joining the control groups of", "");
     let confinement = job.launch.confinement;
-    // SAFETY: descriptors, and paths that end in NUL.
+    // SAFETY: descriptors, and a path that ends in NUL.
     unsafe {
         if let Some(cgroup) = job.launch.cgroup.filter(|_| !job.grouped) {
-            job.grouped = join(cgroup.as_raw_fd(), c"cgroup.procs");
+            let file = libc::openat(cgroup.as_raw_fd(), c"cgroup.procs".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+            job.grouped = file >= 0 && join(file);
+            if job.grouped {
+                libc::close(file);
+            }
         }
-        (job.grouped || !confinement.grouped) && confinement.joins.iter().all(|file| join(libc::AT_FDCWD, file))
+        (job.grouped || !confinement.grouped) && job.launch.joins.iter().all(|file| join(file.as_raw_fd()))
     }
 }
 
-unsafe fn join(directory: RawFd, name: &CStr) -> bool {
-    // SAFETY: a path that ends in NUL, and one byte.
-    unsafe {
-        let file = libc::openat(directory, name.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
-        let joined = file >= 0 && libc::write(file, c"0".as_ptr().cast::<c_void>(), 1) == 1;
-        if joined {
-            libc::close(file);
-        }
-        joined
-    }
+/// Moves to the group that a file is of.
+unsafe fn join(file: RawFd) -> bool {
+    // SAFETY: a descriptor, and one byte.
+    unsafe { libc::write(file, c"0".as_ptr().cast::<c_void>(), 1) == 1 }
 }
 
 unsafe fn begin_session(job: &mut Job<'_>) -> bool {

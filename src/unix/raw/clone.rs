@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 use std::cell::UnsafeCell;
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
@@ -107,6 +107,8 @@ pub struct Launch<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
     /// Whether it can be born there; else it moves there.
     pub born_there: bool,
+    /// Files by which it joins more control groups, open for writing.
+    pub joins: &'a [OwnedFd],
     /// What it is confined by.
     pub confinement: &'a Confinement,
     /// Where the child leaves its mark.
@@ -124,8 +126,6 @@ pub struct Confinement {
     pub limits: Limits,
     /// It must be in its control group.
     pub grouped: bool,
-    /// Files by which it joins more of them.
-    pub joins: Vec<CString>,
     /// What it sees of the file system.
     pub mounts: Mounts,
 }
@@ -271,6 +271,7 @@ pub fn can_be_born_in(cgroup: BorrowedFd<'_>) -> bool {
         nice: None,
         cgroup: Some(cgroup),
         born_there: true,
+        joins: &[],
         confinement: &Confinement::default(),
         mark: None,
         kept: None,
@@ -471,6 +472,7 @@ mod tests {
             nice: None,
             cgroup: None,
             born_there: false,
+            joins: &[],
             confinement: &Confinement::default(),
             mark: None,
             kept: None,
