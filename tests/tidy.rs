@@ -177,7 +177,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).expect("a directory of the project") {
         let path = entry.expect("an entry of it").path();
-        if path.is_dir() && !path.ends_with("supervise") {
+        if path.is_dir() && !["supervise", ".data"].iter().any(|made| path.ends_with(made)) {
             found.extend(files(&path));
         } else if path.is_file() {
             found.push(path);

@@ -5,15 +5,22 @@ use std::path::{Path, PathBuf};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::{Tree, eventually, replace, signal_pid, text, walk};
+use crate::harness::{Tree, eventually, replace, signal_pid, stat, text, walk};
 
 fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("services.example")
 }
 
-/// The modules of the examples: each directory that holds a `run` or a `service.toml`.
-fn modules() -> Vec<String> {
-    let mut names: Vec<String> = walk(&examples())
+/// The files of the examples, without what a running tree has made of them.
+fn files() -> Vec<PathBuf> {
+    let made =
+        |path: &Path| path.components().any(|part| [".data", "supervise"].iter().any(|made| part.as_os_str() == *made));
+    walk(&examples()).into_iter().filter(|path| path.is_file() && !made(path)).collect()
+}
+
+/// The service directories of the examples: each that holds a `run` or a `service.toml`.
+fn directories() -> Vec<String> {
+    let mut names: Vec<String> = files()
         .iter()
         .filter(|path| path.ends_with("run") || path.ends_with("service.toml"))
         .filter_map(|path| path.parent()?.strip_prefix(examples()).ok()?.to_str().map(str::to_owned))
@@ -21,6 +28,21 @@ fn modules() -> Vec<String> {
     names.sort();
     names.dedup();
     names
+}
+
+/// The modules of the examples: of the directory of the workers there are three.
+fn modules() -> Vec<String> {
+    let instances = |name: String| match name.as_str() {
+        WORKER => (1..=3).map(worker).collect(),
+        _ => vec![name],
+    };
+    directories().into_iter().flat_map(instances).collect()
+}
+
+const WORKER: &str = "shop/workers/worker";
+
+fn worker(number: u32) -> String {
+    format!("{WORKER}@{number}")
 }
 
 /// Runs a copy, so that nothing is written into the project.
@@ -76,16 +98,47 @@ fn the_example_with_a_heart_is_ready_when_it_says_so_and_started_again_when_it_d
     );
 }
 
+/// When the program of a module started, in ticks since the machine did.
+fn started(tree: &Tree, name: &str) -> u64 {
+    stat(tree.up(name)).expect("it runs")[19].parse().expect("a time")
+}
+
+#[test]
+fn the_web_application_comes_up_in_the_order_of_its_needs() {
+    let tree = running();
+    tree.becomes("shop/web", "ready");
+    let job = tree.state("shop/migrate");
+    assert_eq!((&job["state"], &job["ready"]), (&"down".into(), &true.into()), "{job}");
+    let order = ["shop/cache", &worker(1), &worker(2), &worker(3), "shop/web"].map(|name| started(&tree, name));
+    assert!(order.is_sorted(), "{order:?}");
+    let port = tree.entry("shop/.data/web");
+    let page = tree.ran(["timeout".as_ref(), "20".as_ref(), "cat".as_ref(), port.as_os_str()]).ok();
+    assert!(page.ends_with(" orders taken\n"), "{page}");
+}
+
+#[test]
+fn a_worker_of_the_web_application_takes_along_those_that_come_after_it() {
+    let tree = running();
+    tree.becomes("shop/web", "ready");
+    let before = [1, 2, 3].map(|number| tree.up(worker(number)));
+    let web = tree.up("shop/web");
+    signal_pid(before[1], Signal::KILL);
+    tree.up_again(worker(2), before[1]);
+    tree.up_again(worker(3), before[2]);
+    assert!(started(&tree, &worker(2)) <= started(&tree, &worker(3)));
+    assert_eq!((tree.pid(worker(1)), tree.pid("shop/web")), (Some(before[0]), Some(web)));
+}
+
 #[test]
 fn the_examples_have_no_mistake() {
     let tree = Tree::new();
-    let dirs = modules().into_iter().map(|name| examples().join(name).into_os_string());
+    let dirs = directories().into_iter().map(|name| examples().join(name).into_os_string());
     tree.svtree([std::ffi::OsString::from("check")].into_iter().chain(dirs)).ok();
 }
 
 #[test]
 fn the_examples_are_small_and_need_nothing_but_a_shell() {
-    for path in walk(&examples()).iter().filter(|path| path.is_file()) {
+    for path in &files() {
         let text = text(path);
         assert!(text.lines().count() <= 15, "{}", path.display());
         assert!(!path.ends_with("run") || text.starts_with("#!/bin/sh\n"), "{}", path.display());
