@@ -19,13 +19,14 @@ use super::names::Tree as Homes;
 use super::out;
 use super::prepared::{Prepared, Read};
 use super::roots::Roots;
-use crate::pure::config::Policy;
+use crate::pure::config::{Needs, Policy};
 use crate::pure::manifest::Manifest;
 use crate::pure::name::ModuleName;
-use crate::pure::plan::{self, Action, Edit, InForce, Step, Tree, Wanted};
+use crate::pure::plan::{self, Action, Edit, InForce, Orders, Step, Tree, Wanted};
 use crate::pure::reconcile::Id;
 use crate::pure::state::{State, StateName};
 use crate::pure::status::Want;
+use crate::pure::tree::graph::Graph;
 use crate::unix::adopt::{self, Found};
 use crate::unix::client;
 use crate::unix::deploy;
@@ -118,7 +119,23 @@ fn steps(prepared: &Prepared, own: &Path, roots: &Roots) -> Result<Vec<Step>, St
         };
         wanted.insert(name.clone(), Wanted { enabled: read.is_enabled(), edit });
     }
-    Ok(plan::steps(&wanted, &prepared.rejected, &in_force, &prepared.order(), tree))
+    let orders = Orders { wanted: prepared.order(), in_force: order(&states) };
+    Ok(plan::steps(&wanted, &prepared.rejected, &in_force, &orders, tree))
+}
+
+/// Each module behind what it needs and its logger, as they say it themselves.
+fn order(states: &BTreeMap<ModuleName, State>) -> Vec<ModuleName> {
+    let needs: BTreeMap<&ModuleName, Needs> = states
+        .iter()
+        .map(|(name, state)| {
+            let (needs, after) = (state.needs.clone(), state.after.clone());
+            (name, Needs { needs, after, ..Needs::default() })
+        })
+        .collect();
+    let graph = Graph::new(needs.iter().map(|(name, needs)| (*name, Some(needs))), &BTreeMap::new(), &BTreeMap::new());
+    let with_logger =
+        |name: &ModuleName| [name.logger(), name.clone()].into_iter().filter(|name| states.contains_key(name));
+    graph.order().flat_map(with_logger).collect()
 }
 
 fn states(roots: &Roots) -> Result<BTreeMap<ModuleName, State>, String> {

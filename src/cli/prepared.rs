@@ -7,11 +7,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::out::cause;
-use crate::pure::config::Policy;
+use crate::pure::config::{self, GroupPolicy, Policy};
 use crate::pure::instances::Instances;
 use crate::pure::name::ModuleName;
 use crate::pure::reconcile::Id;
+use crate::pure::tree::graph::{Graph, On};
 use crate::unix::accounts::Asked;
+use crate::unix::prints::SERVICE;
 use crate::unix::replica::{self, Kind};
 use crate::unix::scan::{self, Found, Module};
 use crate::unix::validate;
@@ -24,6 +26,8 @@ pub struct Prepared {
     pub directories: BTreeMap<ModuleName, Read>,
     /// The modules that they are: each directory is one of its own name, or stands for several.
     instances: Instances,
+    /// Who waits for whom.
+    graph: Graph,
     /// What is not, with each mistake.
     pub rejected: Vec<(ModuleName, String)>,
 }
@@ -46,15 +50,20 @@ impl Prepared {
     pub fn read(directory: &Path) -> Result<Prepared, String> {
         let failed = |error: &std::io::Error| format!("{}: {}", scan::shown(directory), cause(error));
         let root = fs::canonicalize(directory).map_err(|error| failed(&error))?;
-        let (_, Found { mut modules, others, unknown, .. }) =
+        let (_, Found { mut modules, others, unknown, policies, .. }) =
             Found::whole(directory).map_err(|error| failed(&error))?;
-        let (directories, instances) = (BTreeMap::new(), Instances::default());
-        let mut prepared = Prepared { root, directories, instances, rejected: Vec::new() };
+        let mut prepared = Prepared {
+            root,
+            directories: BTreeMap::new(),
+            instances: Instances::default(),
+            graph: Graph::default(),
+            rejected: Vec::new(),
+        };
         for (name, path, other) in others {
             // One that is merely there is no mistake, unless it was meant to run.
             if other.rejected {
                 prepared.reject(&name, &path, &other.why);
-            } else if path.join("run").exists() {
+            } else if other.is_mistake {
                 prepared.reject(&name, &path, &format!("incomplete: {}", other.why));
             }
         }
@@ -74,6 +83,7 @@ impl Prepared {
             }
         }
         prepared.number();
+        prepared.hang_together(&policies.into_iter().collect());
         Ok(prepared)
     }
 
@@ -160,19 +170,42 @@ impl Prepared {
         }
     }
 
+    /// Finds who waits for whom, and rejects what waits for itself or for what is not there.
+    fn hang_together(&mut self, groups: &BTreeMap<ModuleName, GroupPolicy>) {
+        let broken = self.rejected.iter().map(|(name, _)| (name.clone(), "rejected".to_owned())).collect();
+        let needs = |directory: &ModuleName| self.directories.get(directory)?.policy.needs.as_deref();
+        let modules = self.modules().map(|(name, directory, _)| (name, needs(directory)));
+        let graph = Graph::new(modules, groups, &broken);
+        let mut wrong = Vec::new();
+        for (name, directory, number) in self.modules().filter(|(_, _, number)| *number <= 1) {
+            let missing = graph.waits(name).iter().filter(|wait| wait.needed && wait.on == On::Missing);
+            let mut why: Vec<String> = missing.map(|wait| format!("needs: {}: no such module", wait.written)).collect();
+            why.extend(graph.cycle(name).map(|path| format!("it waits for itself: {path}")));
+            let path = self.directories.get(directory).map(|read| read.path.clone()).unwrap_or_default();
+            let text = fs::read_to_string(path.join(SERVICE)).unwrap_or_default();
+            let place = config::place(&text, "needs")
+                .map(|(line, column)| format!("{SERVICE}: line {line}, column {column}: "));
+            let place = place.unwrap_or_default();
+            let name = if number == 0 { name } else { directory };
+            wrong.extend(why.into_iter().map(|why| (name.clone(), path.clone(), format!("{place}{why}"))));
+        }
+        wrong.iter().for_each(|(name, path, why)| self.reject(name, path, why));
+        self.graph = graph;
+    }
+
     /// Every module, its directory, and its number, which is 0 for one that is no instance.
     pub fn modules(&self) -> impl Iterator<Item = (&ModuleName, &ModuleName, u32)> {
         let alone = self.directories.keys().filter(|name| self.instances.leave(name)).map(|name| (name, name, 0));
         alone.chain(self.instances.iter().map(|(name, of)| (name, &of.directory, of.number)))
     }
 
-    /// The order of starts: a logger before its module.
+    /// The order of starts: each after what it waits for, and after its logger.
     #[must_use]
     pub fn order(&self) -> Vec<ModuleName> {
         let names: BTreeSet<&ModuleName> = self.modules().map(|(name, ..)| name).collect();
-        let is_logger = |name: &&&ModuleName| name.logged().is_some_and(|module| names.contains(&module));
-        let others = names.iter().filter(|name| !is_logger(name));
-        names.iter().filter(is_logger).chain(others).map(|name| (*name).clone()).collect()
+        let with_logger =
+            |name: &ModuleName| [name.logger(), name.clone()].into_iter().filter(|name| names.contains(name));
+        self.graph.order().flat_map(with_logger).collect()
     }
 }
 

@@ -107,14 +107,22 @@ pub enum Tree {
     Rests,
 }
 
-/// The steps to what is wanted. Those that are rejected, with one mistake each, stay as they are whatever is in force; in
-/// `order` a module stands behind what it needs.
+/// The orders in which modules stand behind what they need: as it is wanted, and as it is.
+#[derive(Clone, Debug, Default)]
+pub struct Orders {
+    /// Of what is wanted.
+    pub wanted: Vec<ModuleName>,
+    /// Of what is in force.
+    pub in_force: Vec<ModuleName>,
+}
+
+/// The steps to what is wanted. Those that are rejected, with one mistake each, stay as they are whatever is in force.
 #[must_use]
 pub fn steps(
     wanted: &BTreeMap<ModuleName, Wanted>,
     rejected: &[(ModuleName, String)],
     in_force: &BTreeMap<ModuleName, InForce>,
-    order: &[ModuleName],
+    orders: &Orders,
     tree: Tree,
 ) -> Vec<Step> {
     let is_in = |name: &ModuleName| rejected.iter().any(|(outer, _)| name.is_within(outer));
@@ -129,12 +137,17 @@ pub fn steps(
             steps.push(Step { action, module: name.clone(), why: why.to_owned(), files });
         }
     }
-    let place = |name: &ModuleName| order.iter().position(|other| other == name).unwrap_or(order.len());
+    let places = |order: &[ModuleName]| -> BTreeMap<ModuleName, usize> {
+        order.iter().cloned().enumerate().map(|(place, name)| (name, place)).collect()
+    };
+    let (start, stop) = (places(&orders.wanted), places(&orders.in_force));
+    let place =
+        |places: &BTreeMap<ModuleName, usize>, step: &Step| places.get(&step.module).copied().unwrap_or(usize::MAX);
     steps.sort_by_key(|step| match step.action {
         // What needs others goes before them.
-        Action::Stop | Action::Remove => (Action::Stop, usize::MAX - place(&step.module)),
-        Action::Start | Action::Add => (Action::Start, place(&step.module)),
-        Action::Reject | Action::Change | Action::Restart => (step.action, place(&step.module)),
+        Action::Stop | Action::Remove => (Action::Stop, usize::MAX - place(&stop, step)),
+        Action::Start | Action::Add => (Action::Start, place(&start, step)),
+        Action::Reject | Action::Change | Action::Restart => (step.action, place(&start, step)),
     });
     steps
 }
@@ -239,9 +252,10 @@ mod tests {
         let wanted = BTreeMap::from([(name("api"), new()), (name("web"), new()), (name("db"), new())]);
         let up = InForce { runs: true, left: false };
         let in_force = BTreeMap::from([(name("old-db"), up), (name("old-web"), up), (name("bad"), up)]);
-        let order = ["db", "web", "api", "old-db", "old-web"].map(name);
+        let orders =
+            Orders { wanted: ["db", "web", "api"].map(name).into(), in_force: ["old-db", "old-web"].map(name).into() };
         let rejected = [(name("bad"), "wrong".to_owned())];
-        let steps = steps(&wanted, &rejected, &in_force, &order, Tree::Runs);
+        let steps = steps(&wanted, &rejected, &in_force, &orders, Tree::Runs);
         let shown: Vec<_> = steps.iter().map(|step| format!("{} {}", step.action.name(), step.module)).collect();
         assert_eq!(shown, ["reject bad", "stop old-web", "stop old-db", "start db", "start web", "start api"]);
         let value: serde_json::Value = serde_json::from_slice(&json(&steps)).expect("JSON");
@@ -255,7 +269,7 @@ mod tests {
         let up = InForce { runs: true, left: false };
         let in_force = BTreeMap::from([(name("shop/web"), up), (name("job@1"), up), (name("job@1/log"), up)]);
         let rejected = [(name("shop"), "wrong".to_owned()), (name("job"), "wrong".to_owned())];
-        let steps = steps(&BTreeMap::new(), &rejected, &in_force, &[], Tree::Runs);
+        let steps = steps(&BTreeMap::new(), &rejected, &in_force, &Orders::default(), Tree::Runs);
         assert!(steps.iter().all(|step| step.action == Action::Reject), "{steps:?}");
     }
 }

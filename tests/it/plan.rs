@@ -222,6 +222,37 @@ fn instances_are_modules_of_their_own_and_another_number_starts_or_stops_the_las
 }
 
 #[test]
+fn what_needs_others_starts_after_them_and_stops_before_them() {
+    let tree = Tree::new();
+    tree.service("api").run(SLEEPER).toml("needs = [\"db\"]\n").moved_in();
+    tree.service("web").run(SLEEPER).toml("needs = [\"api\"]\n").script("log/run", SLEEPER).moved_in();
+    tree.sleeper("db");
+    let ran = tree.svtree(["plan"]);
+    let starts = ["db", "api", "web/log", "web"].map(|name| format!("start {name}"));
+    assert_eq!(steps(&ran), (starts.into(), Some(2)), "{}", ran.out);
+    tree.start();
+    for name in ["db", "api", "web/log", "web"] {
+        tree.up(name);
+    }
+    fs::create_dir(tree.path("nothing")).expect("a directory");
+    let ran = plan(&tree, &tree.path("nothing"));
+    let stops = ["web", "web/log", "api", "db"].map(|name| format!("stop {name}"));
+    assert_eq!(steps(&ran), (stops.into(), Some(2)), "{}", ran.out);
+}
+
+#[test]
+fn a_need_that_is_missing_and_a_circle_are_rejected_with_their_lines() {
+    let tree = Tree::new();
+    tree.service("web").run(SLEEPER).toml("umask = \"022\"\nneeds = [\"nosuch\"]\n").moved_in();
+    tree.service("egg").run(SLEEPER).toml("needs = [\"hen\"]\n").moved_in();
+    tree.service("hen").run(SLEEPER).toml("needs = [\"egg\"]\n").moved_in();
+    let ran = tree.svtree(["plan"]);
+    assert_eq!(ran.code, Some(111));
+    assert!(ran.out.contains("web: service.toml: line 2, column 9: needs: nosuch: no such module\n"), "{}", ran.out);
+    assert!(ran.out.contains("it waits for itself: egg needs hen, hen needs egg\n"), "{}", ran.out);
+}
+
+#[test]
 fn what_is_no_tree_is_said() {
     let tree = Tree::new();
     assert!(tree.svtree(["plan", "nosuch"]).failed(111).starts_with("svtree: plan: nosuch: No such file"));
