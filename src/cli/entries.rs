@@ -58,7 +58,7 @@ impl<'a> Entries<'a> {
         let by_name = names::name(word).filter(|name| self.knows(name));
         if by_name.is_none() && names::is_pattern(word) {
             let wrong = self.found.unknown.iter().map(|(name, why)| (name.to_string(), why.clone())).collect();
-            return names::matching(word, Selected { names: self.all(), wrong });
+            return names::matching(word, Selected { names: self.all(), wrong, ..Selected::default() });
         }
         match by_name.or_else(|| tree.at(Path::new(word))) {
             Some(name) => self.modules(&name),

@@ -15,6 +15,7 @@ mod log;
 mod logs;
 mod names;
 mod note;
+mod ordered;
 mod out;
 mod place;
 mod plan;

@@ -23,6 +23,8 @@ use crate::unix::client;
 pub struct Selected {
     /// The modules.
     pub names: Vec<ModuleName>,
+    /// Those that a group stands for, which are told in order.
+    pub members: Vec<ModuleName>,
     /// What was typed, printable, and why it is none.
     pub wrong: Vec<(String, String)>,
 }
@@ -79,6 +81,7 @@ impl<'a> Tree<'a> {
                 .into_iter()
                 .map(|(path, error)| (printable(path.as_os_str().as_bytes()), out::cause(&error)))
                 .collect(),
+            members: Vec::new(),
         }
     }
 
@@ -90,10 +93,23 @@ impl<'a> Tree<'a> {
         for word in typed {
             match self.meant(word) {
                 Ok(names) => selected.names.extend(names.into_iter().filter(|name| seen.insert(name.clone()))),
+                Err(_) if let Some(members) = self.members(word) => {
+                    selected.members.extend(members.into_iter().filter(|name| seen.insert(name.clone())));
+                }
                 Err(why) => selected.wrong.push((printable(word.as_bytes()), why)),
             }
         }
         selected
+    }
+
+    /// All modules in a group but loggers, if a group is meant.
+    fn members(&self, word: &OsStr) -> Option<Vec<ModuleName>> {
+        let group = name(word).or_else(|| self.at(Path::new(word)))?;
+        let all = self.all().names;
+        let is_logger = |name: &ModuleName| name.logged().is_some_and(|module| all.contains(&module));
+        let members: Vec<ModuleName> =
+            all.iter().filter(|name| name.is_within(&group) && !is_logger(name)).cloned().collect();
+        (!members.is_empty()).then_some(members)
     }
 
     fn meant(&self, word: &OsStr) -> Result<Vec<ModuleName>, String> {

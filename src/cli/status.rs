@@ -37,7 +37,8 @@ pub fn run(typed: &[OsString], json: bool, roots: &Roots) -> u8 {
         out::complain("svtree", format!("status: {status}: no such directory: nothing runs from here, see --status"));
         return if json { out::print("svtree", &as_json(Vec::new())).max(out::FAILED) } else { out::FAILED };
     }
-    let Selected { names, wrong } = if typed.is_empty() { tree.all() } else { tree.select(typed) };
+    let Selected { mut names, wrong, members } = if typed.is_empty() { tree.all() } else { tree.select(typed) };
+    names.extend(members);
     let mut code = if wrong.is_empty() { out::DONE } else { out::FAILED };
     for (what, why) in wrong {
         out::complain("svtree", format!("status {what}: {why}"));

@@ -9,9 +9,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::names::Tree;
-use super::out;
 use super::roots::Roots;
 use super::wait::{Goal, Waiting};
+use super::{ordered, out};
 use crate::pure::command::{Command, LETTERS};
 use crate::pure::exit::Signal;
 use crate::pure::name::ModuleName;
@@ -78,7 +78,11 @@ pub fn run(verb: &Verb, typed: &[OsString], patience: Duration, roots: &Roots) -
         out::complain("svtree", format!("{} {what}: {why}", verb.name));
     }
     let code = if selected.wrong.is_empty() { out::DONE } else { out::FAILED };
-    code.max(send(verb, selected.names, patience, roots))
+    let members = match selected.members {
+        none if none.is_empty() => out::DONE,
+        members => ordered::send(verb, members, patience, roots),
+    };
+    code.max(members).max(send(verb, selected.names, patience, roots))
 }
 
 /// Tells these modules, waits for all of them together, and returns the exit code.

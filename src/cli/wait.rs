@@ -20,6 +20,8 @@ use crate::unix::home::file;
 pub enum Goal {
     /// It runs, and is ready.
     Up,
+    /// The same, or it waits for others.
+    Coming,
     /// It runs as another process than before, and is ready.
     Restarted,
     /// Nothing of it runs.
@@ -186,7 +188,7 @@ fn unreadable(error: &io::Error) -> String {
 fn retired(goal: Goal) -> Reached {
     match goal {
         Goal::Down | Goal::Ended | Goal::Left | Goal::Delivered => Reached::Yes,
-        Goal::Up | Goal::Restarted | Goal::Once | Goal::Paused(_) | Goal::Alarms(_) => {
+        Goal::Up | Goal::Coming | Goal::Restarted | Goal::Once | Goal::Paused(_) | Goal::Alarms(_) => {
             Reached::Never("it was retired".to_owned())
         }
     }
@@ -201,6 +203,7 @@ fn reached(goal: Goal, before: &State, now: &State) -> Reached {
     let job_done = now.state == StateName::Down && now.ready && exited;
     let done = match goal {
         Goal::Up => ready || job_done,
+        Goal::Coming => ready || job_done || (now.state == StateName::Waiting && now.next_start.is_none()),
         Goal::Restarted => (ready && !same_pid) || job_done,
         Goal::Down => matches!(now.state, StateName::Down | StateName::Failed) && now.pid.is_none(),
         // One that runs already is not started again: then `once` only changes what is wanted.
@@ -211,7 +214,7 @@ fn reached(goal: Goal, before: &State, now: &State) -> Reached {
         Goal::Left => false,
         Goal::Delivered => true,
     };
-    let wants_start = matches!(goal, Goal::Up | Goal::Restarted | Goal::Once);
+    let wants_start = matches!(goal, Goal::Up | Goal::Coming | Goal::Restarted | Goal::Once);
     // A failure that was there before says nothing about this start.
     let failed_anew = before.state != StateName::Failed || exited || now.reason != before.reason;
     match now.state {

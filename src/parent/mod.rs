@@ -240,8 +240,9 @@ struct Parent {
     closing: Option<Closing>,
     /// When everything is to have been stopped.
     closing_by: Option<Moment>,
-    /// What the modules are to each other.
+    /// What the modules are to each other, and what was published of the groups.
     tree: Tree,
+    groups: BTreeMap<ModuleName, Vec<u8>>,
     /// What svtree exits with, once the module that `--exit-with` names has ended.
     code: Option<u8>,
     /// Modules whose home others may have damaged, and when it is looked at.
@@ -294,6 +295,7 @@ impl Parent {
             closing: None,
             closing_by: None,
             tree,
+            groups: BTreeMap::new(),
             code: None,
             suspects: Suspects::default(),
             trim_at: None,
@@ -534,6 +536,7 @@ impl Parent {
             for name in self.published.keys() {
                 home::unpublish_state(&self.status, name);
             }
+            self.unpublish_groups();
             home::remove_spools(&self.status);
             self.root.close();
             self.controllers.close();

@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Closing, Parent};
-use crate::pure::name::ModuleName;
+use crate::pure::group_record::GroupRecord;
+use crate::pure::name::{ModuleName, escaped};
 use crate::pure::reconcile::Actual;
 use crate::pure::standing::{Gate, Standing};
 use crate::supervise::Mail;
-use crate::unix::{clock, report};
+use crate::unix::{clock, home, report};
 
 impl Parent {
     /// Makes the tree anew from what is asked for and what still runs, if anything hangs together.
@@ -54,6 +55,7 @@ impl Parent {
                 thread.mailbox.send(Mail::Gate(gate, number));
             }
         }
+        self.publish_groups();
         match self.tree.failure() {
             Some(failure) if self.options.exit_on_failure => {
                 report::line(&format!("{failure}, and --exit-on-failure is given: everything is stopped"));
@@ -66,6 +68,48 @@ impl Parent {
                 false
             }
             None => false,
+        }
+    }
+
+    /// Says of every group that asks for something how it is.
+    fn publish_groups(&mut self) {
+        let now = clock::stamp();
+        let mut records: BTreeMap<ModuleName, Vec<u8>> = BTreeMap::new();
+        for (name, policy) in self.wanted.policies().iter().filter(|(_, policy)| policy.is_asking()) {
+            let Some((state, reason, restarts)) = self.tree.group(name) else { continue };
+            let member = |member: &ModuleName| escaped(member.components().next_back().unwrap_or_default());
+            let record = GroupRecord {
+                name: escaped(name.as_bytes()),
+                state: state.name().to_owned(),
+                reason: reason.map(str::to_owned),
+                restarts: restarts.into_iter().map(|at| now.wall_of(at).rfc3339()).collect(),
+                members: self.tree.members(name).into_iter().map(member).collect(),
+                ..GroupRecord::of(policy)
+            };
+            records.insert(name.clone(), record.encode());
+        }
+        let gone: Vec<ModuleName> = self.groups.keys().filter(|name| !records.contains_key(*name)).cloned().collect();
+        for name in gone {
+            self.groups.remove(&name);
+            home::unpublish_group(&self.status, &name);
+        }
+        for (name, record) in records {
+            if self.groups.get(&name) == Some(&record) {
+                continue;
+            }
+            match home::publish_group(&self.status, &name, &record) {
+                Ok(()) => {
+                    self.groups.insert(name, record);
+                }
+                Err(error) => self.trouble(&name, format!("writing {error}")),
+            }
+        }
+    }
+
+    /// At the end nothing is said of groups any more.
+    pub(super) fn unpublish_groups(&mut self) {
+        for name in std::mem::take(&mut self.groups).into_keys() {
+            home::unpublish_group(&self.status, &name);
         }
     }
 

@@ -10,6 +10,7 @@ pub mod command;
 pub mod config;
 pub mod exit;
 pub mod family;
+pub mod group_record;
 pub mod handover;
 pub mod http;
 pub mod instances;

@@ -79,6 +79,19 @@ pub struct Stamp {
     pub wall: Wall,
 }
 
+impl Stamp {
+    /// The wall clock at another moment, as far as this one can tell.
+    #[must_use]
+    pub fn wall_of(self, moment: Moment) -> Wall {
+        let nanos = |wall: Wall| i128::from(wall.seconds) * 1_000_000_000 + i128::from(wall.nanos);
+        let there = nanos(self.wall) + i128::from(moment.0) - i128::from(self.moment.0);
+        Wall {
+            seconds: i64::try_from(there.div_euclid(1_000_000_000)).unwrap_or(i64::MAX),
+            nanos: u32::try_from(there.rem_euclid(1_000_000_000)).unwrap_or(0),
+        }
+    }
+}
+
 /// A time a program ran, short, for people: `0.2 s`, `45 s`, `12 min`.
 #[must_use]
 pub fn human(duration: Duration) -> String {
@@ -95,6 +108,13 @@ pub fn human(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_wall_clock_at_other_moments() {
+        let now = Stamp { moment: Moment(5_000_000_000), wall: Wall { seconds: 100, nanos: 500_000_000 } };
+        assert_eq!(now.wall_of(Moment(6_600_000_000)), Wall { seconds: 102, nanos: 100_000_000 });
+        assert_eq!(now.wall_of(Moment(4_400_000_000)), Wall { seconds: 99, nanos: 900_000_000 });
+    }
 
     #[test]
     fn rfc3339_round_trip() {

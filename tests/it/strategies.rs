@@ -1,10 +1,12 @@
 //! Section: strategies of groups, what one's death means to the others.
 
+use std::fs;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use serde_json::{Value, json};
 
-use crate::harness::{SLEEPER, Service, Tree, eventually, signal_pid, stays, within};
+use crate::harness::{SLEEPER, Service, Tree, eventually, signal_pid, stays, wait_for, within};
 
 /// Says in the notes `order` when it starts, and when it is told to stop.
 const TELLING: &str = "#!/bin/sh
@@ -27,6 +29,14 @@ fn order(tree: &Tree, after: usize, count: usize) -> Vec<String> {
 
 fn pids(tree: &Tree) -> [i32; 3] {
     ["g/a", "g/b", "g/c"].map(|name| tree.up(name))
+}
+
+/// What svtree says of the group.
+fn record(tree: &Tree) -> Value {
+    wait_for("a record of the group", || {
+        let text = fs::read_to_string(tree.home("g/.group.json")).ok()?;
+        serde_json::from_str(&text).ok()
+    })
 }
 
 fn kill(tree: &Tree, name: &str) {
@@ -117,8 +127,52 @@ fn more_restarts_than_are_borne_fail_the_group_and_a_letter_begins_anew() {
     }
     assert_eq!(tree.pid("free"), Some(free));
     stays(Duration::from_millis(300), "it stays so", || tree.pid("g/a").is_none());
-    tree.svtree(["up", "g/*"]).ok();
+    assert_eq!(record(&tree)["state"], "failed");
+    tree.svtree(["up", "--wait", "20", "g"]).ok();
     pids(&tree);
+    eventually("it counts anew", || record(&tree)["state"] == "up" && record(&tree)["restarts"] == json!([]));
+}
+
+#[test]
+fn commands_on_a_group_reach_its_members_in_order() {
+    let tree = Tree::running();
+    group(&tree, "order = ['c']").file("b/service.toml", "needs = ['a']").moved_in();
+    pids(&tree);
+    assert_eq!(order(&tree, 0, 3), ["c starts", "a starts", "b starts"]);
+    tree.svtree(["down", "--wait", "20", "g"]).ok();
+    assert_eq!(order(&tree, 3, 3), ["b stops", "a stops", "c stops"]);
+    eventually("it is down", || record(&tree)["state"] == "down");
+    tree.svtree(["up", "--wait", "20", "g"]).ok();
+    assert_eq!(order(&tree, 6, 3), ["c starts", "a starts", "b starts"]);
+    tree.svtree(["restart", "--wait", "20", "g"]).ok();
+    let expected = ["b stops", "a stops", "c stops", "c starts", "a starts", "b starts"];
+    assert_eq!(order(&tree, 9, 6), expected);
+    assert_eq!(tree.svtree(["status", "g"]).ok().lines().count(), 4);
+}
+
+#[test]
+fn a_group_says_what_it_asks_for_and_how_it_is() {
+    let tree = Tree::running();
+    group(&tree, "strategy = 'rest_for_one'\nintensity = 5\nperiod = '30s'\norder = ['c']").moved_in();
+    let before = pids(&tree);
+    eventually("it is up", || record(&tree)["state"] == "up");
+    kill(&tree, "g/b");
+    tree.up_again("g/b", before[1]);
+    eventually("one is counted", || record(&tree)["restarts"].as_array().is_some_and(|restarts| restarts.len() == 1));
+    let record = record(&tree);
+    for (field, value) in [
+        ("name", json!("g")),
+        ("strategy", json!("rest_for_one")),
+        ("intensity", json!(5)),
+        ("period", json!(30.0)),
+        ("on_failure", json!("stop")),
+        ("members", json!(["c", "a", "b"])),
+        ("ordered", json!(true)),
+    ] {
+        assert_eq!(record[field], value, "{field}");
+    }
+    tree.stop();
+    assert!(!tree.home("g").exists());
 }
 
 #[test]

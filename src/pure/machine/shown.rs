@@ -7,7 +7,7 @@ use crate::pure::exit::Pid;
 use crate::pure::standing::{Gate, Stand, Standing};
 use crate::pure::state::{ExitEntry, State, StateName};
 use crate::pure::status::{Running, Status, Want};
-use crate::pure::time::{Moment, Stamp, Wall};
+use crate::pure::time::{Moment, Stamp};
 
 /// Everything that the records show and that can change by itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -132,7 +132,7 @@ impl Machine {
             followed: self.followed && status.running == Running::Program,
             restarts: self.starts.saturating_sub(1),
             next_start: match self.phase {
-                Phase::Waiting { until } => Some(wall_of(until, now).rfc3339()),
+                Phase::Waiting { until } => Some(now.wall_of(until).rfc3339()),
                 Phase::Down
                 | Phase::Failed
                 | Phase::Held
@@ -180,12 +180,4 @@ impl Machine {
             followed: self.followed,
         }
     }
-}
-
-/// The wall clock at a moment to come, as far as `now` can tell.
-fn wall_of(moment: Moment, now: Stamp) -> Wall {
-    let ahead = moment.since(now.moment);
-    let nanos = u64::from(now.wall.nanos) + u64::from(ahead.subsec_nanos());
-    let carried = i64::try_from(ahead.as_secs() + nanos / 1_000_000_000).unwrap_or(i64::MAX);
-    Wall { seconds: now.wall.seconds.saturating_add(carried), nanos: u32::try_from(nanos % 1_000_000_000).unwrap_or(0) }
 }

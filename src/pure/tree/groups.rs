@@ -3,7 +3,6 @@
 //! The strategies are those of Erlang's supervisors. Must never say a word to a module: `orders.rs` does.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use super::{Tree, said};
 use crate::pure::config::{GroupPolicy, OnFailure, Strategy};
@@ -59,17 +58,6 @@ impl GroupState {
             GroupState::Failed => "failed",
         }
     }
-}
-
-/// How many restarts a group has had of those that it may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Budget {
-    /// How many were counted within the period.
-    pub restarts: usize,
-    /// How many are borne.
-    pub intensity: Option<u32>,
-    /// In which time.
-    pub period: Duration,
 }
 
 impl Group {
@@ -232,9 +220,9 @@ impl Tree {
         })
     }
 
-    /// What a group is in one word, and why.
+    /// What a group is in one word, why, and when there were restarts that were counted.
     #[must_use]
-    pub fn group(&self, name: &ModuleName) -> Option<(GroupState, Option<&str>, Budget)> {
+    pub fn group(&self, name: &ModuleName) -> Option<(GroupState, Option<&str>, Vec<Moment>)> {
         let group = self.groups.get(name)?;
         let place = self.graph.groups.iter().find(|place| place.name == *name)?;
         let modules = || place.units.iter().flat_map(|unit| &unit.modules);
@@ -254,9 +242,7 @@ impl Tree {
                 (state, None)
             }
         };
-        let budget =
-            Budget { restarts: group.restarts.len(), intensity: group.policy.intensity, period: group.policy.period };
-        Some((state, why, budget))
+        Some((state, why, group.restarts.iter().copied().collect()))
     }
 
     /// The members of a group in their order.

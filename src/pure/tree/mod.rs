@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use self::graph::Graph;
 use self::groups::Group;
-pub use self::groups::{Budget, GroupState};
+pub use self::groups::GroupState;
 pub use self::orders::Order;
 use super::config::{GroupPolicy, Needs};
 use super::name::ModuleName;

@@ -29,7 +29,9 @@ pub use self::good::good;
 pub use self::handed::Numbers;
 pub use self::log::{Level, log, open_logs};
 pub use self::place::Place;
-pub use self::root::{Root, is_logged, left, publish_state, remove, remove_spools, unpublish_state};
+pub use self::root::{
+    Root, is_logged, left, publish_group, publish_state, remove, remove_spools, unpublish_group, unpublish_state,
+};
 use self::view::{Beside, View, is_shared_with_another};
 pub use self::word::Word;
 use crate::pure::exit::Pid;
@@ -66,6 +68,8 @@ pub mod file {
     pub const LAST_LINES: &str = ".last-lines";
     /// What is in force while its files are rejected, for the next svtree; 0600, since it may hold secrets.
     pub const GOOD: &str = ".good";
+    /// In the place of a group: what it asks for and how it is. No module's name begins with a dot.
+    pub const GROUP: &str = ".group.json";
     /// In the home of that logger: the FIFO in which it is told of modules.
     pub const NUDGE: &str = "nudge";
     /// In the status root: what that logger has taken and may not have written yet.
@@ -113,7 +117,8 @@ impl std::fmt::Display for NotOpened {
 }
 
 /// Every file of a status directory.
-const OWN: [&str; 17] = [
+const OWN: [&str; 18] = [
+    file::GROUP,
     file::STATE,
     file::STATUS,
     file::SPAWNED,

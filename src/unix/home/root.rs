@@ -124,18 +124,36 @@ fn take(root: &Path, patience: Duration) -> Result<OwnedFd, NotOpened> {
 /// # Errors
 /// It cannot be written.
 pub fn publish_state(root: &Path, name: &ModuleName, state: &[u8]) -> Result<(), NotOpened> {
+    publish(root, name, file::STATE, state)
+}
+
+/// Writes the `.group.json` of a group.
+///
+/// # Errors
+/// It cannot be written.
+pub fn publish_group(root: &Path, name: &ModuleName, record: &[u8]) -> Result<(), NotOpened> {
+    publish(root, name, file::GROUP, record)
+}
+
+fn publish(root: &Path, name: &ModuleName, file: &str, contents: &[u8]) -> Result<(), NotOpened> {
     let path = root.join(name.as_os_str());
     let failed = |error: io::Error| NotOpened::Failed(path.clone(), error);
     make_directories(root, name).map_err(failed)?;
     let directory = openat(rustix::fs::CWD, &path, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())
         .map_err(|errno| failed(errno.into()))?;
-    replace(directory.as_fd(), Path::new(file::STATE), state).map_err(failed)
+    replace(directory.as_fd(), Path::new(file), contents).map_err(failed)
 }
 
 /// Takes back what [`publish_state`] wrote.
 pub fn unpublish_state(root: &Path, name: &ModuleName) {
     // What cannot be removed is replaced by the next one that stands there.
     let _ = fs::remove_file(root.join(name.as_os_str()).join(file::STATE));
+    remove_empty(root, Some(name.clone()));
+}
+
+/// Takes back what [`publish_group`] wrote.
+pub fn unpublish_group(root: &Path, name: &ModuleName) {
+    let _ = fs::remove_file(root.join(name.as_os_str()).join(file::GROUP));
     remove_empty(root, Some(name.clone()));
 }
 
@@ -221,7 +239,8 @@ fn is_left(path: &Path, name: &ModuleName, names: &[OsString]) -> bool {
         Err(_) => {
             let is = |name: &str, is: fn(fs::Metadata) -> bool| fs::symlink_metadata(path.join(name)).is_ok_and(is);
             names.iter().all(|name| is_ours(name))
-                && (is(file::SVCONTROL, |file| file.file_type().is_fifo())
+                && (is(file::GROUP, |file| file.is_file())
+                    || is(file::SVCONTROL, |file| file.file_type().is_fifo())
                     || (names.len() == 1 && is(file::LOCK, |file| file.is_file() && file.len() == 0)))
         }
     }
