@@ -136,7 +136,7 @@ impl Parent {
         let Some(by) = self.closing_by else { return within };
         let left = by.since(clock::moment());
         if self.tree.is_loose() {
-            return left.max(within.min(left));
+            return left;
         }
         let mut alive: BTreeSet<&ModuleName> = self.actual.keys().filter(|name| self.is_going(name)).collect();
         let mut waves = 0;

@@ -175,6 +175,8 @@ impl Parent {
             let within = match self.closing {
                 // What all others have said is written, however urgent their end was.
                 Some(Closing::Stop(within)) if name.is_own_logger() => within.map(|within| within.max(LOGGER_STOP)),
+                // What its module said last is read, whatever that took.
+                Some(Closing::Stop(within)) if thread.reads.is_some() => within,
                 Some(Closing::Stop(within)) => within.map(|within| self.share(within)),
                 None | Some(Closing::Leave) => None,
             };
