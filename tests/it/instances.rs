@@ -363,3 +363,45 @@ fn of_several_the_first_is_tried() {
     let dir = tree.service("worker").run(run).toml(&several(2)).dir();
     assert_eq!(tree.svtree(["try".as_ref(), dir.as_os_str()]).ok(), "worker@1 is 1\n");
 }
+
+#[test]
+fn a_plan_says_which_instances_come_and_go() {
+    let tree = Tree::new();
+    tree.service("worker").run(SLEEPER).toml(&several(2)).moved_in();
+    let steps = |words: &[&str]| {
+        let ran = tree.svtree(words);
+        let step = |line: &str| line.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
+        (ran.out.lines().map(step).collect::<Vec<_>>(), ran.code)
+    };
+    assert_eq!(steps(&["plan"]), (vec!["start worker@1".to_owned(), "start worker@2".to_owned()], Some(2)));
+    tree.start();
+    all_up(&tree, "worker", 2);
+    assert_eq!(steps(&["plan"]).1, Some(0));
+    tree.ran(["cp", "-a", "services", "next"]).ok();
+    for (toml, expected) in [
+        (several(3), &["start worker@3"][..]),
+        (several(1), &["stop worker@2"]),
+        (several(2) + "nice = 1\n", &["change worker@1", "change worker@2"]),
+        (several(0), &["reject worker"]),
+        (String::new(), &["stop worker@1", "stop worker@2", "start worker"]),
+    ] {
+        write(&tree.path("next/worker/service.toml"), &toml, 0o644);
+        assert_eq!(steps(&["plan", "next"]).0, expected, "{toml}");
+    }
+    write(&tree.path("next/worker/service.toml"), &several(2), 0o644);
+    write(&tree.path("next/worker@2/run"), SLEEPER, 0o755);
+    assert_eq!(steps(&["plan", "next"]), (vec!["reject worker@2".to_owned()], Some(111)));
+}
+
+#[test]
+fn a_prepared_tree_with_another_number_is_applied_and_touches_no_other() {
+    let tree = Tree::running();
+    tree.service("worker").run(SLEEPER).toml(&several(3)).moved_in();
+    let pids = all_up(&tree, "worker", 3);
+    tree.ran(["cp", "-a", "services", "next"]).ok();
+    write(&tree.path("next/worker/service.toml"), &several(1), 0o644);
+    let applied = tree.svtree(["apply", "next"]).ok();
+    assert!(applied.contains("stop     worker@2") && applied.contains("stop     worker@3"), "{applied}");
+    names("worker", 3)[1..].iter().for_each(|name| tree.goes(name));
+    assert_eq!(tree.up("worker@1"), pids[0]);
+}
