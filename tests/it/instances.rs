@@ -405,3 +405,33 @@ fn a_prepared_tree_with_another_number_is_applied_and_touches_no_other() {
     names("worker", 3)[1..].iter().for_each(|name| tree.goes(name));
     assert_eq!(tree.up("worker@1"), pids[0]);
 }
+
+#[test]
+fn to_need_the_name_is_to_need_every_instance() {
+    let tree = Tree::new();
+    // Ready once its notes are there.
+    let run = "#!/bin/sh
+trap 'exit 0' TERM
+until test -e \"$SVTREE_IT/notes/go.$SVTREE_INSTANCE\"; do sleep 0.02; done
+echo >&3
+while :; do sleep 0.05; done
+";
+    tree.service("worker").run(run).toml(&(several(2) + "[ready]\nfd = 3\n")).moved_in();
+    tree.service("web").run(SLEEPER).toml("needs = ['worker']").moved_in();
+    tree.start();
+    let waits_for = |name: &str| {
+        let state = tree.state("web");
+        state["state"] == "waiting" && state["reason"].as_str().is_some_and(|reason| reason.contains(name))
+    };
+    write(&tree.path("notes/go.1"), "", 0o644);
+    tree.becomes("worker@1", "ready");
+    eventually("the second to be waited for", || waits_for("needs worker@2"));
+    write(&tree.path("notes/go.2"), "", 0o644);
+    let web = tree.up("web");
+    // One more is needed as well, by the next start of what runs.
+    number(&tree, "worker", &(several(3) + "[ready]\nfd = 3\n"));
+    tree.becomes("worker@3", "starting");
+    assert_eq!(tree.up("web"), web);
+    tree.svtree(["kill", "web"]).ok();
+    eventually("the third to be waited for", || waits_for("needs worker@3"));
+}
