@@ -225,9 +225,16 @@ fn differs(
     let only_service = put.iter().all(|path| path == Path::new(SERVICE)) && gone.is_empty();
     let before = only_service.then(|| policy(&there)).flatten();
     Ok(match before {
+        Some(before) if is_another_number(&before, &read.policy) => Edit::None,
         Some(before) if before.starts_as(&read.policy) => Edit::Reload(difference.files()),
         Some(_) | None => Edit::NextStart(difference.files()),
     })
+}
+
+/// Whether there are more or fewer of a module, which is nothing to those that stay.
+fn is_another_number(before: &Policy, after: &Policy) -> bool {
+    let instances = after.instances;
+    before.instances != instances && Policy { instances, ..before.clone() } == *after
 }
 
 fn policy(path: &Path) -> Option<Policy> {

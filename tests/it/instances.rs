@@ -383,7 +383,7 @@ fn a_plan_says_which_instances_come_and_go() {
         (several(1), &["stop worker@2"]),
         (several(2) + "nice = 1\n", &["change worker@1", "change worker@2"]),
         (several(0), &["reject worker"]),
-        (String::new(), &["stop worker@1", "stop worker@2", "start worker"]),
+        (String::new(), &["stop worker@2", "stop worker@1", "start worker"]),
     ] {
         write(&tree.path("next/worker/service.toml"), &toml, 0o644);
         assert_eq!(steps(&["plan", "next"]).0, expected, "{toml}");
