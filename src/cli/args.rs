@@ -20,6 +20,7 @@ use super::run::{self, RunArgs, Turn};
 use super::svscan::{self, Order};
 use super::trial::{self, TrialArgs};
 use super::verbs::{self, Verb};
+use super::why::{self, WhyArgs};
 
 use super::{Program, check, links, out, status};
 use crate::pure::handover;
@@ -81,6 +82,9 @@ enum Static {
     /// have svscan replace itself by the executable that is there now; waits until it is known whether that worked
     #[command(display_order = 103)]
     Upgrade(UpgradeArgs),
+    /// say why modules are as they are
+    #[command(display_order = 3)]
+    Why(WhyArgs),
     /// show what would happen if a prepared tree were in force
     #[command(display_order = 5)]
     Plan(PlanArgs),
@@ -246,6 +250,7 @@ fn dispatch(matches: &ArgMatches) -> Result<u8, clap::Error> {
             let said = accounts::said(&asked).ok_or_else(|| clap::Error::new(ErrorKind::InvalidValue))?;
             out::print("svtree", &said)
         }
+        Static::Why(args) => why::run(&args, &roots),
         Static::Plan(args) => plan::run(&args, &roots),
         Static::Apply(args) => apply::run(&args, &roots),
         Static::Try(args) => trial::run(&args, &roots),

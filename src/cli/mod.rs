@@ -31,6 +31,7 @@ mod table;
 mod trial;
 mod verbs;
 mod wait;
+mod why;
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;

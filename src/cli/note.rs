@@ -148,9 +148,7 @@ const NEWS: Duration = Duration::from_hours(1);
 /// From one time to a later one; nothing if it is not later.
 #[must_use]
 pub fn between(from: Wall, to: Wall) -> Duration {
-    let nanos = |wall: Wall| i128::from(wall.seconds) * 1_000_000_000 + i128::from(wall.nanos);
-    let nanos = u64::try_from((nanos(to) - nanos(from)).max(0));
-    nanos.map_or(Duration::MAX, Duration::from_nanos)
+    to.since(from)
 }
 
 /// A duration as people say it: its two largest units, of which the smaller may be missing.

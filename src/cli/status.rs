@@ -85,7 +85,7 @@ pub fn run(typed: &[OsString], json: bool, roots: &Roots) -> u8 {
 }
 
 /// None when it is not there.
-fn read(tree: &Tree<'_>, name: &ModuleName) -> Result<Option<State>, String> {
+pub(super) fn read(tree: &Tree<'_>, name: &ModuleName) -> Result<Option<State>, String> {
     match client::read(&tree.home(name).join(file::STATE)) {
         Ok(bytes) => State::decode(&bytes).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -94,7 +94,7 @@ fn read(tree: &Tree<'_>, name: &ModuleName) -> Result<Option<State>, String> {
 }
 
 /// Adds to each exit what was said before it, where that is kept.
-fn recall(tree: &Tree<'_>, name: &ModuleName, state: &mut State) {
+pub(super) fn recall(tree: &Tree<'_>, name: &ModuleName, state: &mut State) {
     let Ok(bytes) = client::read(&tree.home(name).join(file::LAST_LINES)) else { return };
     for Death { pid, at, last_lines } in deaths(&bytes) {
         if let Some(exit) = state.exits.iter_mut().find(|exit| (exit.pid, &exit.at) == (pid, &at)) {
@@ -104,7 +104,7 @@ fn recall(tree: &Tree<'_>, name: &ModuleName, state: &mut State) {
 }
 
 /// The same for a module with a `log/run` that writes where the family's examples do: by the stamps of its lines.
-fn recall_beside(state: &mut State) {
+pub(super) fn recall_beside(state: &mut State) {
     let directory = PathBuf::from(OsString::from_vec(unescaped(&state.directory))).join(BESIDE);
     let unknown: Vec<&mut ExitEntry> = state.exits.iter_mut().filter(|exit| exit.last_lines.is_empty()).collect();
     if unknown.is_empty() || !Reader::is_log(&directory) {
@@ -130,19 +130,19 @@ fn last_words(state: &State) -> Vec<u8> {
 }
 
 /// The clocks, read once for all modules.
-struct Clocks {
-    wall: Wall,
+pub(super) struct Clocks {
+    pub(super) wall: Wall,
     boottime: u64,
     boot_id: String,
 }
 
 impl Clocks {
-    fn read() -> Clocks {
+    pub(super) fn read() -> Clocks {
         Clocks { wall: clock::wall(), boottime: clock::boottime(), boot_id: adopt::boot_id().to_owned() }
     }
 
     /// How long ago the pid changed last. The wall clock may have been set since; the clock of this boot was not.
-    fn uptime(&self, state: &State) -> Duration {
+    pub(super) fn uptime(&self, state: &State) -> Duration {
         match &state.record {
             Some(record) if record.boot_id == self.boot_id && record.since > 0 => {
                 Duration::from_nanos(self.boottime.saturating_sub(record.since))
@@ -178,7 +178,7 @@ fn as_table(tree: &Tree<'_>, shown: &[(ModuleName, State)], wall: Wall) -> Vec<u
     table::render(&rows, client::columns(), coloured).into_bytes()
 }
 
-fn is_supervised(tree: &Tree<'_>, name: &ModuleName, state: StateName) -> bool {
+pub(super) fn is_supervised(tree: &Tree<'_>, name: &ModuleName, state: StateName) -> bool {
     match state {
         // Nothing supervises these, and nothing should.
         StateName::Incomplete | StateName::Rejected => true,

@@ -32,3 +32,4 @@ pub mod supervise_conf;
 pub mod time;
 pub mod tree;
 pub mod vitals;
+pub mod why;

@@ -48,6 +48,13 @@ impl Wall {
         Wall { seconds: self.seconds.saturating_add(whole), nanos: u32::try_from(nanos % 1_000_000_000).unwrap_or(0) }
     }
 
+    /// From an earlier time to this one; nothing if it is not earlier.
+    #[must_use]
+    pub fn since(self, earlier: Wall) -> Duration {
+        let nanos = |wall: Wall| i128::from(wall.seconds) * 1_000_000_000 + i128::from(wall.nanos);
+        u64::try_from((nanos(self) - nanos(earlier)).max(0)).map_or(Duration::MAX, Duration::from_nanos)
+    }
+
     /// As RFC 3339 in UTC with milliseconds, `2026-11-22T10:00:00.000Z`.
     #[must_use]
     pub fn rfc3339(self) -> String {

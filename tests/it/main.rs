@@ -92,3 +92,4 @@ mod survives;
 mod tree_ends;
 mod try_one;
 mod upgrade;
+mod why;

@@ -140,6 +140,12 @@ pub(super) fn says(at: BorrowedFd<'_>, name: &Path, most: usize, expected: impl 
     }
 }
 
+/// Who holds the lock of a module, if it can be told; for a client, which takes none itself.
+#[must_use]
+pub fn lock_holder(lock: &Path) -> Option<Pid> {
+    holder(&rustix::fs::stat(lock).ok()?)
+}
+
 /// Who holds a `flock` on a file, as `/proc/locks` tells.
 fn holder(file: &Stat) -> Option<Pid> {
     let locks = fs::read_to_string("/proc/locks").ok()?;

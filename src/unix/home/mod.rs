@@ -24,6 +24,7 @@ use rustix::fs::{AtFlags, Gid, statat, unlinkat};
 
 pub use self::channel::Channel;
 pub use self::damage::{Damage, Homes, Part};
+pub use self::files::lock_holder;
 use self::files::{LOCK_PATIENCE, delegate, discard, fifo, lock, replace, same_fifo, stands};
 pub use self::good::good;
 pub use self::handed::Numbers;
