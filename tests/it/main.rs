@@ -53,6 +53,7 @@ mod faults_scan;
 mod faults_security;
 mod faults_status;
 mod finish;
+mod forest;
 mod forking;
 mod groups;
 mod harness;
