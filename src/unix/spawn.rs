@@ -301,7 +301,14 @@ fn launch(
         mark,
         kept: given.kept,
     })
-    .map_err(|failure| NotStarted { what, step: failure.step, needs: failure.needs, error: failure.error })
+    .map_err(|failure| {
+        let what = match failure.step {
+            raw::ENTERING_DIRECTORY => policy.directory.clone().unwrap_or_default(),
+            raw::ENTERING_ROOT => policy.sandbox.root.clone().unwrap_or_default(),
+            _ => what,
+        };
+        NotStarted { what, step: failure.step, needs: failure.needs, error: failure.error }
+    })
 }
 
 /// Where a program may be: with a `/` it is relative to the service directory, else each directory of PATH has it.

@@ -48,7 +48,7 @@ fn a_priority_that_it_may_not_have_is_the_reason() {
     let Some(tree) = Tree::new().for_nobody() else { return };
     tree.service("web").run(NOTING).toml("nice = -5").moved_in();
     tree.start();
-    eventually("a reason", || tree.told("web").contains("setting its priority ./run: "));
+    eventually("a reason", || tree.told("web").contains("setting the priority of ./run: "));
     assert!(tree.told("web").to_lowercase().contains("permission denied"), "{}", tree.told("web"));
     assert!(tree.notes("web").is_empty());
 }

@@ -180,7 +180,7 @@ fn what_the_user_may_not_enter_or_execute_is_a_reason() {
     fs::create_dir(entry.join("secret")).expect("made");
     chmod(&entry.join("secret"), 0o700);
     fs::rename(&entry, tree.entry("web")).expect("moved in");
-    eventually("the reason", || tree.told("web").contains("entering its directory ./run: Permission denied"));
+    eventually("the reason", || tree.told("web").contains("entering its directory secret: Permission denied"));
     chmod(&tree.entry("web/secret"), 0o755);
     eventually("it to start", || tree.notes("web").len() == 1);
     chmod(&tree.entry("web/run"), 0o744);

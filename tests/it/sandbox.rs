@@ -175,7 +175,7 @@ fn a_root_takes_a_command_that_is_in_it() {
     let says = "root: takes a `command`, since `run` is outside of it";
     assert!(tree.state("run")["reason"].as_str().is_some_and(|why| why.contains(says)));
     tree.service("gone").toml("command = '/bin/true'\n[sandbox]\nroot = 'jail'").moved_in();
-    eventually("the reason", || tree.told("gone").contains("entering the root of /bin/true: No such file"));
+    eventually("the reason", || tree.told("gone").contains("entering its root jail: No such file"));
     let checked = tree.svtree(["check", "services/gone"]);
     assert!(checked.err.contains("root: jail: there is no such directory"), "{checked:?}");
 }
@@ -277,7 +277,7 @@ fn a_plain_user_is_told_what_a_sandbox_would_need() {
         (
             "caps",
             "capabilities = []",
-            "bounding its capabilities ./run: Operation not permitted; it takes root, or CAP_SETPCAP",
+            "bounding the capabilities of ./run: Operation not permitted; it takes root, or CAP_SETPCAP",
         ),
         ("tmp", "private_tmp = true", "Operation not permitted; it takes root, or CAP_SYS_ADMIN"),
         ("ro", "read_only = ['/']", "Operation not permitted; it takes root, or CAP_SYS_ADMIN"),

@@ -58,11 +58,11 @@ pub(super) const KEYS: &[Key] = &[
     key("limits", "file_size", |policy, value| policy.limits.set(Resource::FileSize, size(value))),
     key("limits", "cpu_time", |policy, value| policy.limits.set(Resource::CpuTime, seconds(value))),
     key("limits", "memory", |policy, value| {
-        policy.limits.memory = Some(size(value)?).filter(|most| *most != UNLIMITED);
+        policy.limits.memory = Some(some(size(value)?)?).filter(|most| *most != UNLIMITED);
         Ok(())
     }),
     key("limits", "tasks", |policy, value| {
-        policy.limits.tasks = Some(count(value)?).filter(|most| *most != UNLIMITED);
+        policy.limits.tasks = Some(some(count(value)?)?).filter(|most| *most != UNLIMITED);
         Ok(())
     }),
     key("limits", "cpu", |policy, value| {
@@ -97,6 +97,11 @@ fn is_unlimited(value: &DeValue<'_>) -> bool {
 fn integer(value: &DeValue<'_>) -> Option<u64> {
     let number = value.as_integer()?;
     u64::from_str_radix(number.as_str(), number.radix()).ok().filter(|number| *number != UNLIMITED)
+}
+
+/// A module needs some of it: 0 is not "no limit" here.
+fn some(most: u64) -> Result<u64, String> {
+    if most == 0 { Err("expected more than 0, or \"unlimited\"".to_owned()) } else { Ok(most) }
 }
 
 fn count(value: &DeValue<'_>) -> Result<u64, String> {
@@ -188,6 +193,8 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
+        assert_eq!(mistake("memory = 0"), "memory: expected more than 0, or \"unlimited\"");
+        assert_eq!(mistake("tasks = 0"), "tasks: expected more than 0, or \"unlimited\"");
         assert_eq!(mistake("open_files = -1"), "open_files: expected a whole number or \"unlimited\"");
         assert_eq!(mistake("open_files = '64KiB'"), "open_files: expected a whole number or \"unlimited\"");
         assert!(mistake("core = 'much'").starts_with("core: expected a size such as"));

@@ -50,7 +50,7 @@ pub(super) fn on_exit(policy: &mut Policy, value: &DeValue<'_>) -> Result<(), St
 pub(super) fn timeout(policy: &mut Policy, value: &DeValue<'_>) -> Result<(), String> {
     policy.ready.timeout = Some(match value.as_str() {
         Some("never") => Limit::Never,
-        _ => Limit::After(duration(value)?),
+        _ => Limit::After(some_time(value)?),
     });
     Ok(())
 }
@@ -148,6 +148,7 @@ mod tests {
             mistake("[ready]\nfd = 3\nwatchdog = '5s'"),
             "line 3, column 12: watchdog: needs notify = true: by that the program says that it is well"
         );
+        assert!(mistake("[ready]\nfd = 3\ntimeout = '0s'").contains("timeout: expected a time above 0s"));
         assert!(mistake("[ready]\nnotify = true\nwatchdog = '0s'").contains("watchdog: expected a time above 0s"));
         assert_eq!(
             mistake("\n[ready]\ntimeout = '5s'"),

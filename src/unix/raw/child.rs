@@ -164,7 +164,7 @@ unsafe fn join(file: RawFd) -> bool {
 }
 
 unsafe fn begin_session(job: &mut Job<'_>) -> bool {
-    job.progress.at("making a session", "");
+    job.progress.at("making a session for", "");
     // SAFETY: it takes nothing.
     unsafe { libc::setsid() >= 0 }
 }
@@ -174,11 +174,11 @@ unsafe fn stand_in(job: &mut Job<'_>) -> bool {
     let launch = job.launch;
     // SAFETY: descriptors, numbers, and a path that ends in NUL.
     unsafe {
-        job.progress.at("entering its directory", "");
+        job.progress.at("entering the service directory of", "");
         if libc::fchdir(launch.directory.as_raw_fd()) < 0 {
             return false;
         }
-        job.progress.at("closing descriptors", "");
+        job.progress.at("closing descriptors for", "");
         let first = launch.kept.map_or(3, |(kept, _)| kept.as_raw_fd() + 1);
         if job.original.close_range
             && libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_UNSHARE) < 0
@@ -188,7 +188,7 @@ unsafe fn stand_in(job: &mut Job<'_>) -> bool {
         if !direct_all(launch, &mut job.progress) {
             return false;
         }
-        job.progress.at("handing it its descriptor", "");
+        job.progress.at("handing its descriptor to", "");
         launch.kept.is_none_or(|(kept, number)| keep(kept.as_raw_fd(), number, job.original.close_range))
     }
 }
@@ -197,7 +197,7 @@ unsafe fn stand_in(job: &mut Job<'_>) -> bool {
 unsafe fn limit(job: &mut Job<'_>) -> bool {
     // SAFETY: structures that are alive, and numbers.
     unsafe {
-        job.progress.at("setting its limits", "");
+        job.progress.at("setting the limits of", "");
         let limits = &job.launch.confinement.limits;
         if !limits.limit_open_files() && libc::setrlimit(libc::RLIMIT_NOFILE, &raw const job.original.open_files) < 0 {
             // Somebody lowered our hard limit meanwhile: the program gets what is left of it.
@@ -212,7 +212,7 @@ unsafe fn limit(job: &mut Job<'_>) -> bool {
                 return false;
             }
         }
-        job.progress.at("setting its priority", "CAP_SYS_NICE");
+        job.progress.at("setting the priority of", "CAP_SYS_NICE");
         if let Some(nice) = job.launch.nice
             && libc::syscall(libc::SYS_setpriority, libc::PRIO_PROCESS, 0, nice) < 0
         {
@@ -222,9 +222,14 @@ unsafe fn limit(job: &mut Job<'_>) -> bool {
     }
 }
 
+/// The step whose object is the directory, and
+pub const ENTERING_DIRECTORY: &str = "entering its directory";
+/// that whose object is the root of the program.
+pub const ENTERING_ROOT: &str = "entering its root";
+
 /// As the user that the program is: where that may not go, the program may not begin.
 unsafe fn enter_subdirectory(job: &mut Job<'_>) -> bool {
-    job.progress.at("entering its directory", "");
+    job.progress.at(ENTERING_DIRECTORY, "");
     // SAFETY: a path that ends in NUL.
     job.launch.subdirectory.is_none_or(|path| unsafe { libc::chdir(path.as_ptr()) >= 0 })
 }

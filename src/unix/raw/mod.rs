@@ -17,6 +17,7 @@ mod signal;
 mod streams;
 mod thread;
 
+pub use child::{ENTERING_DIRECTORY, ENTERING_ROOT};
 pub use clone::{Confinement, Failure, Launch, Started, Strings, can_be_born_in, start};
 pub use front::{
     Inherited, detach, die_of, hold_signals, kill_everybody, kill_group, next_signal, next_signal_of, raise,

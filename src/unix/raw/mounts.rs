@@ -6,7 +6,7 @@
 use std::ffi::{CStr, CString, c_int};
 use std::ptr;
 
-use super::child::Progress;
+use super::child::{ENTERING_ROOT, Progress};
 
 /// What a program is to see of the file system.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl Mounts {
     /// With the old root out of reach, not only out of sight: there is no way back for whoever may call `chroot`.
     unsafe fn enter_root(&self, progress: &mut Progress) -> bool {
         let Some(root) = &self.root else { return true };
-        progress.at("entering the root of", "CAP_SYS_ADMIN");
+        progress.at(ENTERING_ROOT, "CAP_SYS_ADMIN");
         // SAFETY: as for `take`.
         unsafe {
             if !mount(Some(root), root, libc::MS_BIND | libc::MS_REC) || libc::chdir(root.as_ptr()) < 0 {
@@ -90,7 +90,7 @@ impl Mounts {
                 return true;
             }
             // Where it stands may be below one that was made: only a new look at its path finds that.
-            progress.at("entering its directory", "");
+            progress.at("entering the service directory of", "");
             let (mut before, mut after): (libc::stat, libc::stat) = (std::mem::zeroed(), std::mem::zeroed());
             let found = libc::stat(c".".as_ptr(), &raw mut before) == 0
                 && libc::chdir(self.service.as_ptr()) == 0

@@ -45,7 +45,7 @@ impl Rights {
         if kept == u64::MAX {
             return true;
         }
-        progress.at("bounding its capabilities", "CAP_SETPCAP");
+        progress.at("bounding the capabilities of", "CAP_SETPCAP");
         for capability in (0..=last).filter(|capability| kept & (1 << capability) == 0) {
             // SAFETY: an option that takes numbers.
             if !unsafe { set(libc::PR_CAPBSET_DROP, capability, 0) } {
@@ -62,19 +62,19 @@ impl Rights {
         // SAFETY: the kernel reads so many numbers from a slice that is alive; the other calls take numbers.
         unsafe {
             if let Some(groups) = &self.groups {
-                progress.at("setting its groups", "CAP_SETGID");
+                progress.at("setting the groups of", "CAP_SETGID");
                 if libc::syscall(SETGROUPS, groups.len(), groups.as_ptr()) < 0 {
                     return false;
                 }
             }
             if let Some(gid) = self.gid {
-                progress.at("setting its group", "CAP_SETGID");
+                progress.at("setting the group of", "CAP_SETGID");
                 if libc::syscall(SETRESGID, gid, gid, gid) < 0 {
                     return false;
                 }
             }
             let Some(uid) = self.uid else { return true };
-            progress.at("setting its user", "CAP_SETUID");
+            progress.at("setting the user of", "CAP_SETUID");
             let before = libc::geteuid();
             if libc::syscall(SETRESUID, uid, uid, uid) < 0 {
                 return false;
@@ -91,7 +91,7 @@ impl Rights {
         // A user that is not root has none, also where svtree itself has some without being root.
         let kept = self.capabilities.or_else(|| self.uid.filter(|uid| *uid != 0).map(|_| 0));
         if let Some(kept) = kept {
-            progress.at("setting its capabilities", "them itself");
+            progress.at("setting the capabilities of", "those capabilities");
             let half = |bits: u32| CapabilityData { effective: bits, permitted: bits, inheritable: bits };
             let data = halves(kept).map(half);
             let mut header = HEADER;
@@ -115,7 +115,7 @@ impl Rights {
                 return false;
             }
         }
-        progress.at("forbidding it new privileges", "");
+        progress.at("forbidding new privileges to", "");
         // SAFETY: an option that takes numbers.
         !self.no_new_privileges || unsafe { set(libc::PR_SET_NO_NEW_PRIVS, 1, 0) }
     }

@@ -33,15 +33,15 @@ pub enum Output<'a> {
 }
 
 /// The steps that fail while a FIFO has lost its name.
-pub const OPENING_INPUT: &str = "opening its input";
+pub const OPENING_INPUT: &str = "opening the input of";
 /// The same of the other end.
-pub const OPENING_OUTPUT: &str = "opening its output";
+pub const OPENING_OUTPUT: &str = "opening the output of";
 
 /// Gives a child its streams; says whether that worked. `errno` is why not.
 pub(super) unsafe fn direct_all(launch: &Launch<'_>, progress: &mut Progress) -> bool {
     // SAFETY: the descriptors are those of the child alone, which has left the table that it shared with us.
     unsafe {
-        progress.at("opening /dev/null", "");
+        progress.at("opening /dev/null for", "");
         let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
         if null < 0 || (launch.output != Output::Foreground && libc::dup2(null, 0) < 0) {
             return false;
