@@ -105,7 +105,13 @@ impl Supervise {
 
     /// Without the group nobody but the owner may write the FIFO, which is no reason not to start.
     fn delegate(&mut self, group: Option<Result<u32, String>>) {
-        let failed = |error: std::io::Error| format!("control_group: {}", report::plain(&error));
+        let failed = |error: std::io::Error| {
+            let takes = match error.kind() {
+                std::io::ErrorKind::PermissionDenied => "; it takes root, CAP_CHOWN, or to be in that group",
+                _ => "",
+            };
+            format!("control_group: {}{takes}", report::plain(&error))
+        };
         let why = match group.transpose() {
             Ok(group) => self.home.delegate(group).map_err(failed).err(),
             Err(why) => {

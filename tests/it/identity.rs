@@ -206,7 +206,7 @@ fn finish_and_control_scripts_run_as_svtree_itself() {
 
 #[test]
 fn a_plain_user_may_say_that_it_is_itself_and_nobody_else() {
-    let Some(tree) = Tree::new().for_nobody() else { return };
+    let Some(tree) = Tree::new().options(["--log", "file"]).for_nobody() else { return };
     tree.start();
     let status = text(std::path::Path::new(&format!("/proc/{}/status", tree.pid_of_svtree())));
     let own = |field: &str| {
@@ -220,6 +220,11 @@ fn a_plain_user_may_say_that_it_is_itself_and_nobody_else() {
     let says = "; it takes root, or CAP_SETGID";
     eventually("the reason", || tree.state("root")["reason"].as_str().is_some_and(|why| why.ends_with(says)));
     assert!(tree.notes("root").is_empty());
+    tree.service("delegated").run(NOTING).toml("control_group = 0").moved_in();
+    eventually("it to run", || tree.notes("delegated").len() == 1);
+    let says = "control_group: Operation not permitted; it takes root, CAP_CHOWN, or to be in that group; \
+        only svtree's own user may write svcontrol";
+    eventually("a warning", || tree.told("delegated").contains(says));
 }
 
 #[test]
