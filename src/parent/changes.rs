@@ -34,7 +34,7 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// What the files of a module ask for, as long as it is not in force.
 #[derive(Debug)]
 pub(super) struct Candidate {
-    policy: Policy,
+    pub(super) policy: Policy,
     pub(super) files: Files,
     /// The digest of its `run`.
     run: Option<u64>,
@@ -42,13 +42,20 @@ pub(super) struct Candidate {
     at_once: bool,
     /// It was found to be wrong before.
     wrong: bool,
+    /// Its modules would wait for themselves.
+    circular: bool,
     /// The number of the question that is out.
     asked: Option<u64>,
 }
 
 impl Candidate {
+    /// Whether it may come into force: others that change with it are looked at as if it did.
+    pub(super) fn is_likely(&self) -> bool {
+        !self.wrong || self.circular
+    }
+
     pub(super) fn new(policy: Policy, files: Files, run: Option<u64>, at_once: bool) -> Candidate {
-        Candidate { policy, files, run, at_once, wrong: false, asked: None }
+        Candidate { policy, files, run, at_once, wrong: false, circular: false, asked: None }
     }
 }
 
@@ -69,6 +76,8 @@ pub(super) struct Question {
     path: PathBuf,
     id: Id,
     policy: Policy,
+    /// What is in force.
+    before: Policy,
 }
 
 /// What is wrong with a candidate.
@@ -77,6 +86,8 @@ pub(super) struct Verdict {
     number: u64,
     name: ModuleName,
     wrong: Vec<String>,
+    /// Something else is wrong with what is in force: then the candidate says at least what is wanted now.
+    no_worse: bool,
 }
 
 /// What a dead svtree has left of a module whose program runs.
@@ -122,29 +133,47 @@ impl Wanted {
             let number = self.changes.number;
             candidate.asked = Some(number);
             self.changes.out.insert(number, (name.clone(), now));
-            let question = Question { number, path: wish.path.clone(), id: wish.id, policy: candidate.policy.clone() };
-            return Some((name, question));
+            let policy = candidate.policy.clone();
+            let before = wish.loaded.as_ref().map(|loaded| loaded.policy.clone()).unwrap_or_default();
+            return Some((name, Question { number, path: wish.path.clone(), id: wish.id, policy, before }));
         }
         None
     }
 
     /// What is wrong with a candidate is known. One that is late counts as well.
-    pub(super) fn judged(&mut self, Verdict { number, name, wrong }: Verdict, now: Moment) {
+    pub(super) fn judged(&mut self, Verdict { number, name, mut wrong, no_worse }: Verdict, now: Moment) {
         self.changes.out.remove(&number);
+        let circle = if wrong.is_empty() { self.waits_for_itself(&name) } else { None };
+        let circular = circle.is_some();
+        wrong.extend(circle);
         let asked = |candidate: &mut Box<Candidate>| candidate.asked == Some(number);
         let Some(wish) = self.modules.get_mut(&name) else { return };
         let Some(mut candidate) = wish.candidate.take_if(asked) else { return };
         let at_once = std::mem::take(&mut candidate.at_once);
-        if wrong.is_empty() {
+        if wrong.is_empty() || (no_worse && !wish.is_unknown()) {
             let Candidate { policy, files, run, .. } = *candidate;
             wish.accept(policy, files, run);
         } else {
             wish.reject(&scan::in_one_line(&wrong), Some((candidate.files, candidate.run)));
-            wish.candidate = Some(Box::new(Candidate { asked: None, wrong: true, ..*candidate }));
+            wish.candidate = Some(Box::new(Candidate { asked: None, wrong: true, circular, ..*candidate }));
             self.changes.again.insert(name.clone(), now.plus(AGAIN));
         }
         *self.changed.entry(name).or_default() |= at_once;
         self.number();
+    }
+
+    /// Why a candidate would wait for itself. All of one change are looked at together.
+    fn waits_for_itself(&mut self, name: &ModuleName) -> Option<String> {
+        self.modules.get_mut(name)?.candidate.as_mut()?.wrong = false;
+        let wish = self.modules.get(name)?;
+        if wish.needs() == wish.next_needs() {
+            return None;
+        }
+        let of_it = |module: &ModuleName| {
+            module == name || directory_of(module).is_some_and(|instance| instance.directory == *name)
+        };
+        let why = self.closes(|_, wish| wish.next_needs(), &self.policies, of_it)?;
+        Some(validate::placed(&wish.path, &["needs", "after"], why))
     }
 
     /// When something is due here.
@@ -226,15 +255,17 @@ impl Parent {
             let number = question.number;
             let (of, verdicts) = (name.clone(), self.judge.clone());
             let judge = Builder::new().name("look".to_owned()).stack_size(128 * 1024).spawn(move || {
-                let Question { path, id, policy, .. } = question;
+                let Question { path, id, policy, before, .. } = question;
                 let answer = |asked: &Asked| asked.answer_from_files().unwrap_or_else(|| asked.answer_elsewhere());
                 let wrong = validate::mistakes(&path, id, &policy, answer);
+                let is_new = |mistake: &String| !wrong.contains(mistake);
+                let no_worse = !wrong.is_empty() && validate::mistakes(&path, id, &before, answer).iter().any(is_new);
                 // The parent may be on its way out.
-                let _ = verdicts.send(Verdict { number, name: of, wrong });
+                let _ = verdicts.send(Verdict { number, name: of, wrong, no_worse });
             });
             if let Err(error) = judge {
                 let wrong = vec![format!("starting a thread: {}", plain(&error))];
-                self.wanted.judged(Verdict { number, name, wrong }, clock::moment());
+                self.wanted.judged(Verdict { number, name, wrong, no_worse: false }, clock::moment());
             }
         }
     }

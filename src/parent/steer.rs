@@ -19,14 +19,7 @@ impl Parent {
         if self.closing.is_some() || (self.tree.is_loose() && !self.wanted.hangs_together() && !self.is_watchful()) {
             return;
         }
-        let broken: BTreeMap<ModuleName, String> = self
-            .wanted
-            .others()
-            .iter()
-            .map(|(name, (_, other))| {
-                (name.clone(), if other.rejected { "rejected" } else { "not complete" }.to_owned())
-            })
-            .collect();
+        let broken = self.wanted.broken();
         // One that is being retired is waited for as long as it runs.
         let leaving = self.threads.iter().filter(|(name, _)| !self.wanted.has(name));
         let leaving = leaving.map(|(name, thread)| (name, thread.source.loaded.policy.needs.as_deref()));

@@ -2,6 +2,7 @@
 //!
 //! Must never start or stop anything; the parent compares and acts.
 
+mod groups;
 mod handed;
 mod instances;
 
@@ -10,6 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use self::groups::News;
 pub use self::handed::HandedWish;
 use super::changes::{Candidate, Changes};
 use super::conf::ConfFile;
@@ -68,7 +70,9 @@ pub struct Wanted {
     pub(super) others: BTreeMap<ModuleName, (PathBuf, Other)>,
     groups: BTreeMap<ModuleName, (PathBuf, Id)>,
     /// What they ask for: of the last good files.
-    policies: BTreeMap<ModuleName, GroupPolicy>,
+    pub(super) policies: BTreeMap<ModuleName, GroupPolicy>,
+    /// What was found of them since when, and is not in force yet.
+    unsettled: BTreeMap<ModuleName, (News, Moment)>,
     /// Directories of loggers that are none.
     unfinished: BTreeMap<ModuleName, (PathBuf, Id)>,
     /// Entries of the services directory that are to be looked at again, and when.
@@ -108,6 +112,7 @@ impl Wanted {
             others: BTreeMap::new(),
             groups: BTreeMap::new(),
             policies: BTreeMap::new(),
+            unsettled: BTreeMap::new(),
             unfinished: BTreeMap::new(),
             again: BTreeMap::new(),
             watched: BTreeMap::new(),
@@ -130,13 +135,7 @@ impl Wanted {
 
     /// What every module waits for.
     pub fn needs(&self) -> impl Iterator<Item = (&ModuleName, Option<&Needs>)> {
-        let own = self.modules.iter().filter(|(name, _)| self.instances.leave(name));
-        let instances = self.instances.iter();
-        let instances = instances.filter_map(|(name, instance)| Some((name, self.modules.get(&instance.directory)?)));
-        own.chain(instances).map(|(name, wish)| {
-            let policy = wish.loaded.as_ref().map(|loaded| &loaded.policy);
-            (name, policy.and_then(|policy| policy.needs.as_deref()))
-        })
+        self.needs_with(|_, wish| wish.needs())
     }
 
     /// What every group asks for.
@@ -293,7 +292,8 @@ impl Wanted {
         }
     }
 
-    fn absorb(&mut self, found: Found, scope: Scope<'_>, arrived: &[PathBuf], now: Stamp) {
+    fn absorb(&mut self, mut found: Found, scope: Scope<'_>, arrived: &[PathBuf], now: Stamp) {
+        self.settle_groups(&mut found, scope, now.moment);
         let stays = |name: &ModuleName, found: &Found| {
             let within = |outer: &ModuleName| name.is_within(outer);
             !scope.covers(name)

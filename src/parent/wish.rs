@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::changes::Candidate;
 use super::conf::ConfFile;
-use crate::pure::config::Policy;
+use crate::pure::config::{Needs, Policy};
 use crate::pure::name::ModuleName;
 use crate::pure::reconcile::Id;
 use crate::pure::supervise_conf::Settings;
@@ -156,6 +156,24 @@ impl Wish {
     /// Whether what its program says goes to a logger, as its files are now.
     pub(super) fn is_logged(&self) -> bool {
         self.loaded.as_ref().is_some_and(|loaded| loaded.logged)
+    }
+
+    /// Whether no good files of it are known.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.loaded.as_ref().is_some_and(|loaded| loaded.unknown)
+    }
+
+    /// What it waits for.
+    pub(super) fn needs(&self) -> Option<&Needs> {
+        self.loaded.as_ref().and_then(|loaded| loaded.policy.needs.as_deref())
+    }
+
+    /// What it would wait for if what its files ask for were in force, unless something is wrong with that.
+    pub(super) fn next_needs(&self) -> Option<&Needs> {
+        match &self.candidate {
+            Some(candidate) if candidate.is_likely() => candidate.policy.needs.as_deref(),
+            Some(_) | None => self.needs(),
+        }
     }
 
     /// Takes what the `supervise.conf` asks of it now.

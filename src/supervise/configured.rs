@@ -19,6 +19,8 @@ impl Supervise {
             self.lines.push((Level::Warning, format!("{mistake}; the last good one stays in force")));
         }
         self.keep_good(&loaded);
+        // What it waits for is no business of the machine's, and shown.
+        let shows_more = self.task.loaded.policy.needs != loaded.policy.needs;
         self.task.loaded = loaded;
         let policy = &self.task.loaded.policy;
         // What a program that was taken over was started with is not known.
@@ -45,6 +47,9 @@ impl Supervise {
             mistake: self.task.loaded.mistake.clone(),
         });
         self.feed(event);
+        if shows_more {
+            self.feed(Event::Heal);
+        }
         self.let_logger_go();
     }
 

@@ -67,15 +67,17 @@ pub fn mistakes(path: &Path, id: Id, policy: &Policy, answer: impl FnOnce(&Asked
             add("", format!("control/{letter}: {why}"));
         }
     }
-    if wrong.is_empty() {
-        return Vec::new();
-    }
+    wrong.into_iter().map(|Mistake { key, text }| placed(path, &[key], text)).collect()
+}
+
+/// What is wrong with a value, with the place of the first of these keys that the `service.toml` in this directory has.
+#[must_use]
+pub fn placed(path: &Path, keys: &[&str], text: String) -> String {
     let service = fs::read_to_string(path.join(SERVICE)).unwrap_or_default();
-    let placed = |Mistake { key, text }| match config::place(&service, key) {
+    match keys.iter().find_map(|key| config::place(&service, key)) {
         Some((line, column)) => format!("{SERVICE}: line {line}, column {column}: {text}"),
         None => text,
-    };
-    wrong.into_iter().map(placed).collect()
+    }
 }
 
 fn programs(path: &Path, policy: &Policy, variables: &Variables, add: &mut impl FnMut(&'static str, String)) {

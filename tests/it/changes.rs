@@ -104,7 +104,7 @@ fn a_run_that_cannot_be_executed_is_rejected_and_its_program_runs_on() {
     ];
     for (name, says) in cases {
         let run = tree.service(name).run(SLEEPER).moved_in().join("run");
-        let pid = tree.up(name);
+        let pid = runs(&tree, name, &["sleep", "1000"]);
         spoil(name, &run);
         let why = rejected(&tree, name);
         assert!(why.contains(says), "{why}");
@@ -195,7 +195,7 @@ fn what_was_spoilt_while_no_svtree_ran_runs_on_and_is_not_started_before_it_is_m
         // Without its service.toml another program would be run, and as another user.
         let entry = tree.service("web").run(NOTING).toml(A_THOUSAND).moved_in();
         let spoilt = tree.service("run").run(SLEEPER).moved_in().join("run");
-        let pids = [runs(&tree, "web", &["sleep", "1000"]), tree.up("run")];
+        let pids = ["web", "run"].map(|name| runs(&tree, name, &["sleep", "1000"]));
         tree.kill_svtree();
         replace(&entry.join("service.toml"), wrong, 0o644);
         chmod(&spoilt, 0o644);
@@ -279,7 +279,7 @@ fn files_put_back_unchanged_are_no_change_and_others_are() {
     let tree = Tree::running();
     let toml = "[stop]\nsignal = 'INT'\n";
     let entry = tree.service("web").run(NOTING).toml(toml).file("timeout-kill", "5000\n").moved_in();
-    let pid = tree.up("web");
+    let pid = runs(&tree, "web", &["sleep", "1000"]);
     let files = [("run", NOTING, 0o755), ("service.toml", toml, 0o644), ("timeout-kill", "5000\n", 0o644)];
     for round in 0..3 {
         // All at once, one after the other, by a rename.
@@ -438,4 +438,77 @@ fn a_checkout_of_two_hundred_directories_is_one_change_that_stops_and_starts_onl
     }
     let after: Vec<Option<i32>> = stay.iter().map(|name| tree.pid(name)).collect();
     assert_eq!(after, before.into_iter().map(Some).collect::<Vec<_>>(), "nothing that stays was started again");
+}
+
+#[test]
+fn a_change_by_which_a_module_would_wait_for_itself_is_rejected_with_the_path() {
+    let tree = Tree::running();
+    let put = |name: &str, toml: &str| replace(&tree.entry(name).join("service.toml"), toml, 0o644);
+    tree.service("a").run(SLEEPER).toml("needs = ['b']").moved_in();
+    tree.service("b").run(SLEEPER).toml("").moved_in();
+    let pids = [tree.up("a"), tree.up("b")];
+    put("b", "# it has none yet\nneeds = ['a']\n");
+    let why = rejected(&tree, "b");
+    assert_eq!(why, "service.toml: line 2, column 9: it would wait for itself: b needs a, a needs b");
+    // Nobody waits for it.
+    for (name, pid) in ["a", "b"].into_iter().zip(pids) {
+        tree.letter(name, "k");
+        tree.up_again(name, pid);
+    }
+    // Both ends at one time are one change.
+    put("a", "");
+    put("b", "needs = ['a']\n");
+    is_accepted(&tree, "b");
+    eventually("the need to hold", || tree.state("b")["needs"][0] == "a" && tree.state("a")["needs"].is_null());
+    put("b", "");
+    put("a", "needs = ['b']\n");
+    eventually("the need to hold", || tree.state("a")["needs"][0] == "b" && tree.state("b")["needs"].is_null());
+    assert!(["a", "b"].iter().all(|name| tree.state(name)["rejected"].is_null()));
+}
+
+#[test]
+fn a_change_of_a_group_by_which_its_modules_would_wait_for_themselves_is_rejected() {
+    let tree = Tree::running();
+    let service = tree.service("shop").file("group.toml", "").script("db/run", SLEEPER).script("web/run", SLEEPER);
+    let group = service.file("web/service.toml", "needs = ['db']").moved_in().join("group.toml");
+    let pids = [tree.up("shop/db"), tree.up("shop/web")];
+    replace(&group, "order = ['web', 'db']\n", 0o644);
+    tree.becomes("shop", "rejected");
+    let why = tree.state("shop")["reason"].as_str().expect("a reason").to_owned();
+    assert!(
+        why.contains("group.toml: it would wait for itself: shop/") && why.contains("shop/web needs shop/db"),
+        "{why}"
+    );
+    for (name, pid) in ["shop/db", "shop/web"].into_iter().zip(pids) {
+        tree.letter(name, "k");
+        tree.up_again(name, pid);
+    }
+    replace(&group, "order = ['db', 'web']\n", 0o644);
+    eventually("it to be accepted", || tree.state("shop")["state"] != "rejected");
+}
+
+#[test]
+fn a_group_toml_that_is_away_or_half_written_for_less_than_the_settle_time_is_nothing() {
+    let tree = Tree::new().options(["--log", "none", "--settle", "2s"]);
+    let service = tree.service("shop").file("group.toml", "").script("db/run", SLEEPER).script("web/run", SLEEPER);
+    let group = service.moved_in().join("group.toml");
+    tree.start();
+    let pids = ["shop/db", "shop/web"].map(|name| tree.up(name));
+    let run_on = || ["shop/db", "shop/web"].map(|name| tree.pid(name)) == pids.map(Some);
+    fs::remove_file(&group).expect("removed");
+    stays(Duration::from_secs(1), "they run on", run_on);
+    write(&group, "order = ['d", 0o644);
+    stays(Duration::from_secs(1), "nothing is said", || run_on() && tree.stderr().is_empty());
+    write(&group, "order = ['db']", 0o644);
+    stays(Duration::from_secs(3), "they run on", || run_on() && tree.stderr().is_empty());
+}
+
+#[test]
+fn of_two_mistakes_of_which_neither_ever_ran_the_newer_one_is_told() {
+    let tree = Tree::running();
+    let entry = tree.service("web").run(SLEEPER).toml("user = 'no-such-user'").moved_in();
+    tree.becomes("web", "waiting");
+    replace(&entry.join("service.toml"), "user = 'nor-this-one'", 0o644);
+    let says = "user nor-this-one: there is no such user";
+    eventually("the newer one", || tree.state("web")["reason"] == says && tree.state("web")["rejected"] == says);
 }
