@@ -1,5 +1,6 @@
 //! Every encoding, there and back, for whatever values there are; and decoders that bear whatever bytes there are.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -7,11 +8,13 @@ use proptest::prelude::*;
 use svtree::pure::command::{Decoded, decode, encode};
 use svtree::pure::config;
 use svtree::pure::exit::{Exit, How, Pid, Signal};
+use svtree::pure::instances::Instances;
 use svtree::pure::name::{ModuleName, escaped, unescaped};
+use svtree::pure::reconcile::{Actual, Desired, Id, Step, diff};
 use svtree::pure::state::{ExitEntry, Record, State};
 use svtree::pure::status::{Running, Status, Want};
 use svtree::pure::supervise_conf::Conf;
-use svtree::pure::time::Wall;
+use svtree::pure::time::{Moment, Wall};
 
 fn wall() -> impl Strategy<Value = Wall> {
     (0i64..253_402_300_000, 0u32..1_000_000_000).prop_map(|(seconds, nanos)| Wall { seconds, nanos })
@@ -138,5 +141,80 @@ proptest! {
         let record = Record { pid, counted, since, ..Record::default() };
         let state = State { name, reason, pid, record: Some(record), ..State::default() };
         prop_assert_eq!(State::decode(&state.encode()), Ok(state));
+    }
+}
+
+/// What two entries ask for that lead to one directory: each is nothing, one module, or so many.
+fn asked(numbers: [Option<u32>; 2]) -> BTreeMap<ModuleName, Desired> {
+    let wish = |instance| Desired { id: Id::of(1, 1).instance(instance), settled_at: Moment(0), logged: true };
+    let mut wishes = BTreeMap::new();
+    for (name, number) in [b"a", b"b"].into_iter().zip(numbers) {
+        let name = ModuleName::new(name).expect("a name");
+        let mut instances = Instances::default();
+        match number {
+            None => {}
+            Some(0) => _ = wishes.insert(name, wish(0)),
+            Some(number) => instances.add(&name, number, false),
+        }
+        wishes.extend(instances.iter().map(|(name, instance)| (name.clone(), wish(instance.number))));
+    }
+    wishes
+}
+
+/// Takes the steps until there is none; says what was refused last.
+fn follow(wishes: &BTreeMap<ModuleName, Desired>, actual: &mut BTreeMap<ModuleName, Actual>) -> BTreeSet<ModuleName> {
+    loop {
+        let (mut acted, mut refused) = (false, BTreeSet::new());
+        for step in diff(wishes, actual, Moment(1)).steps {
+            acted |= !matches!(step, Step::Refuse(..));
+            match step {
+                Step::Start(name, id) => _ = actual.insert(name, Actual::Running(id)),
+                Step::Retire(name) => {
+                    if let Some(Actual::Running(id)) = actual.get(&name).copied() {
+                        actual.insert(name, Actual::Retiring(id));
+                    }
+                }
+                Step::Remove(name) => _ = actual.remove(&name),
+                Step::Refuse(name, _) => _ = refused.insert(name),
+            }
+            let ids: Vec<Id> = actual
+                .values()
+                .filter_map(|actual| match actual {
+                    Actual::Beginning(id) | Actual::Running(id) | Actual::Retiring(id) => Some(*id),
+                    Actual::Left(_) | Actual::Refused(..) | Actual::Ended => None,
+                })
+                .collect();
+            let different: BTreeSet<Id> = ids.iter().copied().collect();
+            assert_eq!(different.len(), ids.len(), "one of them runs twice: {actual:?}");
+            assert!(ids.len() < 2 || ids.iter().all(|id| id.instance > 0), "one module and several: {actual:?}");
+        }
+        if !acted {
+            return refused;
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_asked_for_one_directory_it_is_one_module_or_several_and_each_once(
+        turns in proptest::collection::vec((proptest::array::uniform2(proptest::option::of(0u32..4)), 0usize..9), 1..12)
+    ) {
+        let mut actual = BTreeMap::new();
+        let mut wishes = BTreeMap::new();
+        for (numbers, ended) in turns {
+            wishes = asked(numbers);
+            follow(&wishes, &mut actual);
+            // Some of those that were told to end have ended, in any order.
+            let going: Vec<_> = actual.iter().filter(|(_, actual)| matches!(actual, Actual::Retiring(_))).collect();
+            let gone = going.get(ended).map(|(name, _)| (*name).clone());
+            actual.extend(gone.map(|name| (name, Actual::Ended)));
+            follow(&wishes, &mut actual);
+        }
+        actual.values_mut().filter(|actual| matches!(actual, Actual::Retiring(_))).for_each(|actual| *actual = Actual::Ended);
+        let refused = follow(&wishes, &mut actual);
+        for (name, wish) in &wishes {
+            prop_assert!(actual.get(name) == Some(&Actual::Running(wish.id)) || refused.contains(name), "{name}: {actual:?}");
+        }
+        prop_assert!(actual.keys().all(|name| wishes.contains_key(name)), "{actual:?}");
     }
 }
