@@ -128,7 +128,7 @@ impl Trial {
         let program = Arc::<AtomicI32>::default();
         let failed = |error: std::io::Error| format!("starting a thread: {}", plain(&error));
         let (mailbox, inbox) = inbox::pair().map_err(failed)?;
-        let loaded = Loaded { policy: policy.clone(), prints: module.prints, ..Loaded::default() };
+        let loaded = Loaded { policy: Arc::new(policy.clone()), prints: module.prints, ..Loaded::default() };
         let task = Box::new(Task {
             word: None,
             name: name.clone(),

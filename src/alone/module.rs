@@ -118,7 +118,7 @@ impl Module {
                     service,
                     path,
                     id: Id::of(device, inode),
-                    loaded: Arc::new(Loaded { policy: policy.clone(), ..Loaded::default() }),
+                    loaded: Arc::new(Loaded { policy: Arc::new(policy.clone()), ..Loaded::default() }),
                     output,
                     typed: Some(Typed { policy, conf: ConfFile::new(conf) }),
                 })
@@ -134,7 +134,7 @@ impl Module {
         conf.read(&self.name, home);
         let mut policy = policy.clone();
         conf.settings.apply(&mut policy);
-        self.loaded = Arc::new(Loaded { policy, ..(*self.loaded).clone() });
+        self.loaded = Arc::new(Loaded { policy: policy.into(), ..(*self.loaded).clone() });
     }
 
     /// A service directory that is broken, or no module any more, keeps its last good settings.
@@ -195,7 +195,7 @@ fn read(path: &Path) -> Result<Option<Loaded>, String> {
                 Err(mistake) => (Policy::default(), Some(mistake)),
             };
             let policy = Policy { enabled: policy.enabled && module.normally_up, ..policy };
-            Ok(Some(Loaded { policy, prints: module.prints, mistake, ..Loaded::default() }))
+            Ok(Some(Loaded { policy: policy.into(), prints: module.prints, mistake, ..Loaded::default() }))
         }
         Entry::Group { .. } => Err(format!("{}: a group, which svtree run runs", path.display())),
         Entry::Rejected(_, why) => Err(format!("{}: {why}", path.display())),

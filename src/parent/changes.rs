@@ -152,7 +152,7 @@ impl Wanted {
         let at_once = std::mem::take(&mut candidate.at_once);
         if wrong.is_empty() || (no_worse && !wish.is_unknown()) {
             let Candidate { policy, files, run, .. } = *candidate;
-            wish.accept(policy, files, run);
+            wish.accept(policy, files, run, &mut self.alike);
         } else {
             wish.reject(&scan::in_one_line(&wrong), Some((candidate.files, candidate.run)));
             wish.candidate = Some(Box::new(Candidate { asked: None, wrong: true, circular, ..*candidate }));
@@ -233,7 +233,14 @@ impl Wanted {
         let (unknown, instances) = (left.good.is_none(), (instance > 0).then_some(instance));
         let policy = left.good.unwrap_or_else(|| Policy { instances, ..Policy::default() });
         let prints = scan::open(&path, id).map(|directory| Prints::read(directory.as_fd())).unwrap_or_default();
-        let loaded = Loaded { policy, prints, mistake: Some(why), logged: left.logged, unknown, ..Loaded::default() };
+        let loaded = Loaded {
+            policy: policy.into(),
+            prints,
+            mistake: Some(why),
+            logged: left.logged,
+            unknown,
+            ..Loaded::default()
+        };
         self.others.remove(&directory);
         self.look_at_again(&directory, now);
         self.modules.insert(directory, Box::new(Wish::known(path, id, loaded, now)));

@@ -68,6 +68,11 @@ impl Parent {
         let prints = scan::open(&path, id).map(|directory| Prints::read(directory.as_fd())).unwrap_or_default();
         let restart = Restart { delay: PAUSE, max_delay: Some(Duration::from_secs(1)), ..Restart::default() };
         let policy = Policy { program: Program::Argv(argv), restart, ..Policy::default() };
-        self.wanted.want_logger(path, id, Loaded { policy, prints, ..Loaded::default() }, clock::moment());
+        self.wanted.want_logger(
+            path,
+            id,
+            Loaded { policy: policy.into(), prints, ..Loaded::default() },
+            clock::moment(),
+        );
     }
 }

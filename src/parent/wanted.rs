@@ -15,7 +15,7 @@ use self::groups::News;
 pub use self::handed::HandedWish;
 use super::changes::{Candidate, Changes};
 use super::conf::ConfFile;
-use super::wish::{Files, Wish};
+use super::wish::{Alike, Files, Wish};
 use crate::pure::config::{GroupPolicy, Needs};
 use crate::pure::instances::{Instance, Instances, directory_of};
 use crate::pure::name::ModuleName;
@@ -62,6 +62,7 @@ pub struct Wanted {
     /// Refuse modules that others can write.
     strict: bool,
     conf: Option<ConfFile>,
+    pub(super) alike: Alike,
     /// Boxed: the nodes of a map are half empty.
     pub(super) modules: BTreeMap<ModuleName, Box<Wish>>,
     /// svtree's own logger, once it is needed.
@@ -106,6 +107,7 @@ impl Wanted {
             settle,
             strict,
             conf,
+            alike: Alike::default(),
             modules: BTreeMap::new(),
             logger: None,
             logger_name: ModuleName::own_logger(),
@@ -424,7 +426,7 @@ impl Wanted {
         match wish.read(module, strict) {
             Ok(policy) if wish.loaded.is_none() || wish.is_same(&policy, files, run) => {
                 self.others.remove(&name);
-                wish.accept(policy, files, run);
+                wish.accept(policy, files, run, &mut self.alike);
             }
             Ok(policy) => return self.propose(&name, Candidate::new(policy, files, run, at_once)),
             Err(why) => {

@@ -71,6 +71,19 @@ impl Files {
     }
 }
 
+/// What was asked for last: most modules of a tree ask for nothing, and they share that.
+#[derive(Debug, Default)]
+pub struct Alike(Option<Arc<Policy>>);
+
+impl Alike {
+    fn shared(&mut self, policy: Policy) -> Arc<Policy> {
+        match &self.0 {
+            Some(last) if **last == policy => Arc::clone(last),
+            Some(_) | None => Arc::clone(self.0.insert(Arc::new(policy))),
+        }
+    }
+}
+
 impl Wish {
     /// One that was found.
     pub(super) fn new(path: PathBuf, module: &Module, settings: Option<Box<Settings>>, now: Moment) -> Wish {
@@ -203,11 +216,12 @@ impl Wish {
     }
 
     /// This is in force from now on.
-    pub(super) fn accept(&mut self, mut policy: Policy, files: Files, run: Option<u64>) {
+    pub(super) fn accept(&mut self, mut policy: Policy, files: Files, run: Option<u64>, alike: &mut Alike) {
         self.trouble.worked(&format!("reading {}: it is in order again", self.path.display()));
         self.candidate = None;
         self.asks_enabled = policy.enabled;
         policy.enabled &= files.normally_up;
+        let policy = alike.shared(policy);
         let Files { prints, finish, logged, .. } = files;
         self.loaded = Some(Arc::new(Loaded { policy, prints, mistake: None, logged, unknown: false, finish, run }));
     }
@@ -216,7 +230,7 @@ impl Wish {
     pub(super) fn is_same(&self, policy: &Policy, files: Files, run: Option<u64>) -> bool {
         self.loaded.as_ref().is_some_and(|loaded| {
             let enabled = policy.enabled && files.normally_up;
-            let as_before = Policy { enabled, ..policy.clone() } == loaded.policy;
+            let as_before = Policy { enabled, ..policy.clone() } == *loaded.policy;
             let as_before = as_before && loaded.finish == files.finish;
             loaded.mistake.is_none() && as_before && (loaded.prints.run == files.prints.run || loaded.is_run(run))
         })
@@ -226,7 +240,7 @@ impl Wish {
     pub(super) fn keep_instance(&mut self, instance: u32) -> bool {
         let Some(loaded) = self.loaded.as_mut().filter(|loaded| loaded.mistake.is_some()) else { return false };
         if loaded.unknown {
-            let instances = &mut Arc::make_mut(loaded).policy.instances;
+            let instances = &mut Arc::make_mut(&mut Arc::make_mut(loaded).policy).instances;
             *instances = (*instances).max((instance > 0).then_some(instance));
         }
         true
@@ -237,7 +251,10 @@ impl Wish {
         let Some(good) = &self.loaded else { return false };
         let mut loaded = Loaded { mistake: Some(why.to_owned()), ..(**good).clone() };
         if let Some((Files { prints, finish, logged, normally_up }, run)) = files {
-            loaded.policy.enabled = self.asks_enabled && normally_up;
+            let enabled = self.asks_enabled && normally_up;
+            if loaded.policy.enabled != enabled {
+                Arc::make_mut(&mut loaded.policy).enabled = enabled;
+            }
             loaded = Loaded { prints, logged, finish, run, ..loaded };
         }
         self.trouble.failed(format!("reading {}: {why}; the last good one stays in force", self.path.display()));

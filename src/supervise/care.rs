@@ -92,7 +92,8 @@ impl Supervise {
         if let Some(origin) = &mut self.origin
             && origin.loaded.policy.health != loaded.policy.health
         {
-            Arc::make_mut(&mut origin.loaded).policy.health = loaded.policy.health.clone();
+            let origin = Arc::make_mut(&mut Arc::make_mut(&mut origin.loaded).policy);
+            origin.health = loaded.policy.health.clone();
         }
     }
 

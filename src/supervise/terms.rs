@@ -27,8 +27,8 @@ use crate::unix::raw::Output;
 /// What a module asks for, and the files that it was read from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Loaded {
-    /// What it asks for: of the last good files.
-    pub policy: Policy,
+    /// What it asks for: of the last good files. Modules that ask for the same share it.
+    pub policy: Arc<Policy>,
     /// The files as they are now.
     pub prints: Prints,
     /// What is wrong with them, if they are not the last good ones.
