@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::Builder;
 use std::time::Duration;
 
@@ -77,7 +78,7 @@ pub(super) struct Question {
     id: Id,
     policy: Policy,
     /// What is in force.
-    before: Policy,
+    before: Arc<Policy>,
 }
 
 /// What is wrong with a candidate.
