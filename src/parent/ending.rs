@@ -35,6 +35,7 @@ impl Parent {
     pub(super) fn stop_all(&mut self) {
         self.closing = Some(Closing::Stop(self.options.stop_within));
         self.closing_by = self.options.stop_within.map(|within| clock::moment().plus(within));
+        self.inherit_to_stop();
         self.unwatch();
     }
 }

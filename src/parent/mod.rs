@@ -456,7 +456,9 @@ impl Parent {
         match (signal, self.closing) {
             (Told::Shutdown, None) => self.stop_all(),
             (Told::ShutdownNow, None | Some(Closing::Stop(_))) => {
-                self.closing = Some(Closing::Stop(Some(Duration::ZERO)));
+                if self.closing.replace(Closing::Stop(Some(Duration::ZERO))).is_none() {
+                    self.inherit_to_stop();
+                }
                 self.hurry(&Mail::Retire(Some(Duration::ZERO)));
             }
             (Told::Leave, None | Some(Closing::Stop(_))) => {

@@ -264,6 +264,26 @@ impl Parent {
         }
     }
 
+    /// Everything is to be stopped before all of it has begun: what still waited for its turn and has a program of a dead
+    /// svtree is taken over to be stopped, too.
+    pub(super) fn inherit_to_stop(&mut self) {
+        if self.wanted.wishes().all(|(name, _)| self.threads.contains_key(name)) {
+            return;
+        }
+        for name in home::left(&self.status).unwrap_or_default() {
+            if self.threads.contains_key(&name) {
+                continue;
+            }
+            let Some((id, mut source)) = self.left_running(&name) else { continue };
+            if let Some(loaded) = self.wanted.module(&name).and_then(|wish| wish.loaded.clone()) {
+                source.loaded = loaded;
+            }
+            if let Err(why) = self.start_unwanted(&name, id, source) {
+                report::line(&format!("taking over {name}: {why}; its program runs on"));
+            }
+        }
+    }
+
     /// What a thread for a module of a dead svtree is made from, if its program runs, or something that it left.
     fn left_running(&self, name: &ModuleName) -> Option<(Id, Source)> {
         let file = |file: &str| client::read(&self.status.join(name.as_os_str()).join(file)).ok();

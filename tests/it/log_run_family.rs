@@ -77,7 +77,9 @@ fn survives_term_and_a_dead_svtree(logger: &str, at_rest: bool) {
         tree.start();
         tree.up_again("web/log", log);
         if at_rest {
+            // What is written to a svtree that dies before it has read it is lost.
             tree.letter("web", "c");
+            eventually("it to go on", || tree.state("web")["paused"] == false);
         }
         tree.kill_svtree();
         tree.start();

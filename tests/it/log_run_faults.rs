@@ -183,6 +183,22 @@ fn a_program_that_ends_while_svtree_is_dead_is_read_to_its_last_line() {
 }
 
 #[test]
+fn told_to_end_before_it_has_begun_everything_it_ends_what_a_dead_svtree_left() {
+    for _ in 0..5 {
+        let tree = Tree::running();
+        counting(&tree, "web").moved_in();
+        let (web, log) = (tree.up("web"), tree.up("web/log"));
+        tree.kill_svtree();
+        tree.start();
+        // A module waits until its logger has begun.
+        eventually("the logger to be taken over", || tree.called("svok", ["web/log"]).code == Some(0));
+        assert!(tree.stop().success());
+        assert!(!alive(web) && !alive(log));
+        assert_eq!(tree.notes("lines").last().map(String::as_str), Some("last"));
+    }
+}
+
+#[test]
 fn left_and_taken_over_both_are_the_same_processes() {
     let tree = Tree::running();
     counting(&tree, "web").moved_in();
