@@ -18,6 +18,7 @@ use super::plan::{self, PlanArgs};
 use super::roots::{RootArgs, Roots};
 use super::run::{self, RunArgs, Turn};
 use super::svscan::{self, Order};
+use super::tree::{self, TreeArgs};
 use super::trial::{self, TrialArgs};
 use super::verbs::{self, Verb};
 use super::why::{self, WhyArgs};
@@ -82,6 +83,9 @@ enum Static {
     /// have svscan replace itself by the executable that is there now; waits until it is known whether that worked
     #[command(display_order = 103)]
     Upgrade(UpgradeArgs),
+    /// draw the tree: groups and modules, how they are, and what needs what
+    #[command(display_order = 3)]
+    Tree(TreeArgs),
     /// say why modules are as they are
     #[command(display_order = 3)]
     Why(WhyArgs),
@@ -250,6 +254,7 @@ fn dispatch(matches: &ArgMatches) -> Result<u8, clap::Error> {
             let said = accounts::said(&asked).ok_or_else(|| clap::Error::new(ErrorKind::InvalidValue))?;
             out::print("svtree", &said)
         }
+        Static::Tree(args) => tree::run(&args, &roots),
         Static::Why(args) => why::run(&args, &roots),
         Static::Plan(args) => plan::run(&args, &roots),
         Static::Apply(args) => apply::run(&args, &roots),

@@ -46,7 +46,9 @@ pub fn row(name: &ModuleName, state: &State, now: Now) -> Row {
 
 const RED: Style = AnsiColor::Red.on_default();
 
-fn style(state: StateName) -> Style {
+/// The colour of a state.
+#[must_use]
+pub fn style(state: StateName) -> Style {
     match state {
         StateName::Up | StateName::Ready => AnsiColor::Green.on_default(),
         StateName::Starting | StateName::Waiting | StateName::Stopping | StateName::Finishing => {

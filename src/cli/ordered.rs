@@ -2,58 +2,24 @@
 //!
 //! Who waits for whom is read from files. Must never be stricter with a module that was named by itself.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::known::Known;
 use super::names::Tree;
 use super::out;
 use super::roots::Roots;
 use super::verbs::{self, Verb};
 use super::wait::Goal;
-use crate::pure::config::{GroupPolicy, Needs};
-use crate::pure::group_record::GroupRecord;
 use crate::pure::name::ModuleName;
-use crate::pure::state::State;
 use crate::pure::tree::graph::Graph;
-use crate::unix::client;
-use crate::unix::home::file;
 
 /// One that has to end before others are told has at least so long.
 const STEP: Duration = Duration::from_mins(5);
 
-/// Who waits for whom, as far as the status root says.
-#[must_use]
-pub fn graph(tree: &Tree<'_>) -> Graph {
-    let mut needs: BTreeMap<ModuleName, Option<Needs>> = BTreeMap::new();
-    let mut groups: BTreeMap<ModuleName, GroupPolicy> = BTreeMap::new();
-    for name in tree.all().names {
-        let state = client::read(&tree.home(&name).join(file::STATE)).map_err(|error| out::cause(&error));
-        let state = state.and_then(|bytes| State::decode(&bytes)).unwrap_or_default();
-        let mut outer = name.parent();
-        while let Some(group) = outer.filter(|group| !groups.contains_key(group)) {
-            outer = group.parent();
-            if let Some(record) = record(tree, &group) {
-                groups.insert(group, record.policy());
-            }
-        }
-        let asks = !state.needs.is_empty() || !state.after.is_empty();
-        let asked = asks.then(|| Needs { needs: state.needs, after: state.after, ..Needs::default() });
-        needs.insert(name, asked);
-    }
-    Graph::new(needs.iter().map(|(name, needs)| (name, needs.as_ref())), &groups, &BTreeMap::new())
-}
-
-/// What svscan says of a group, if it asks for anything.
-#[must_use]
-pub fn record(tree: &Tree<'_>, group: &ModuleName) -> Option<GroupRecord> {
-    let bytes = client::read(&tree.home(group).join(file::GROUP)).ok()?;
-    GroupRecord::decode(&bytes).ok()
-}
-
 /// Tells all members of groups, in order, and returns the exit code.
 #[must_use]
 pub fn send(verb: &Verb, members: Vec<ModuleName>, patience: Duration, roots: &Roots) -> u8 {
-    let graph = graph(&Tree::new(roots));
+    let graph = Known::read(&Tree::new(roots)).graph;
     let mut members = members;
     members.sort_by_cached_key(|name| graph.order().position(|other| other == name));
     let group = Group { graph: &graph, patience, roots };

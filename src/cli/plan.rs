@@ -15,18 +15,18 @@ use anstream::ColorChoice;
 use anstyle::{AnsiColor, Style};
 use clap::Args;
 
+use super::known::Known;
 use super::names::Tree as Homes;
 use super::out;
 use super::prepared::{Prepared, Read};
 use super::roots::Roots;
-use crate::pure::config::{Needs, Policy};
+use crate::pure::config::Policy;
 use crate::pure::manifest::Manifest;
 use crate::pure::name::ModuleName;
 use crate::pure::plan::{self, Action, Edit, InForce, Orders, Step, Tree, Wanted};
 use crate::pure::reconcile::Id;
 use crate::pure::state::{State, StateName};
 use crate::pure::status::Want;
-use crate::pure::tree::graph::Graph;
 use crate::unix::adopt::{self, Found};
 use crate::unix::client;
 use crate::unix::deploy;
@@ -92,7 +92,11 @@ fn steps(prepared: &Prepared, own: &Path, roots: &Roots) -> Result<Vec<Step>, St
         Err(NoHolder::Nobody) => Tree::Rests,
         Ok(_) | Err(NoHolder::Unproven | NoHolder::Failed(_)) => Tree::Runs,
     };
-    let states = states(roots)?;
+    let in_status = Known::read(&Homes::new(roots));
+    if let Some((_, why)) = in_status.wrong.first() {
+        return Err(why.clone());
+    }
+    let states = &in_status.states;
     let is_own = own == prepared.root;
     let manifest = deploy::manifest(own)?;
     let read: BTreeMap<&ModuleName, (&ModuleName, &Read, Id)> = prepared
@@ -103,7 +107,7 @@ fn steps(prepared: &Prepared, own: &Path, roots: &Roots) -> Result<Vec<Step>, St
         })
         .collect();
     let mut in_force = BTreeMap::new();
-    for (name, state) in &states {
+    for (name, state) in states {
         let stands = read.get(name).filter(|_| is_own).map(|(_, _, id)| *id);
         if let Some(known) = known(state, tree, stands) {
             in_force.insert(name.clone(), known);
@@ -119,43 +123,8 @@ fn steps(prepared: &Prepared, own: &Path, roots: &Roots) -> Result<Vec<Step>, St
         };
         wanted.insert(name.clone(), Wanted { enabled: read.is_enabled(), edit });
     }
-    let orders = Orders { wanted: prepared.order(), in_force: order(&states) };
+    let orders = Orders { wanted: prepared.order(), in_force: in_status.order() };
     Ok(plan::steps(&wanted, &prepared.rejected, &in_force, &orders, tree))
-}
-
-/// Each module behind what it needs and its logger, as they say it themselves.
-fn order(states: &BTreeMap<ModuleName, State>) -> Vec<ModuleName> {
-    let needs: BTreeMap<&ModuleName, Needs> = states
-        .iter()
-        .map(|(name, state)| {
-            let (needs, after) = (state.needs.clone(), state.after.clone());
-            (name, Needs { needs, after, ..Needs::default() })
-        })
-        .collect();
-    let graph = Graph::new(needs.iter().map(|(name, needs)| (*name, Some(needs))), &BTreeMap::new(), &BTreeMap::new());
-    let with_logger =
-        |name: &ModuleName| [name.logger(), name.clone()].into_iter().filter(|name| states.contains_key(name));
-    graph.order().flat_map(with_logger).collect()
-}
-
-fn states(roots: &Roots) -> Result<BTreeMap<ModuleName, State>, String> {
-    let mut states = BTreeMap::new();
-    if !roots.status.exists() {
-        return Ok(states);
-    }
-    for name in Homes::new(roots).all().names {
-        let path = roots.status.join(name.as_os_str()).join(file::STATE);
-        match client::read(&path) {
-            Ok(bytes) => {
-                let state = State::decode(&bytes).map_err(|why| format!("{}: {why}", path.display()))?;
-                states.insert(name, state);
-            }
-            // It was retired while we looked.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(format!("{}: {}", path.display(), out::cause(&error))),
-        }
-    }
-    Ok(states)
 }
 
 /// What a state says of a module, if it is in force: while svtree rests that is only what runs on, or was down by a word that

@@ -2,7 +2,7 @@
 //!
 //! Must never ask svtree itself: all of it stands in files, also while it is stopped.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
@@ -10,15 +10,16 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::known::Known;
 use super::names::Tree;
 use super::out;
 use super::roots::Roots;
 use super::status::{self, Clocks};
-use crate::pure::config::{self, Needs};
+use crate::pure::config;
 use crate::pure::exit::Pid;
-use crate::pure::name::{ModuleName, unescaped};
+use crate::pure::name::{ModuleName, printable, unescaped};
 use crate::pure::state::{State, StateName};
-use crate::pure::tree::graph::{Graph, On};
+use crate::pure::tree::graph::On;
 use crate::pure::why::{Cause, Facts, Supervisor, says};
 use crate::unix::adopt::{self, Found};
 use crate::unix::client::{self, Line};
@@ -69,8 +70,7 @@ pub fn run(args: &WhyArgs, roots: &Roots) -> u8 {
 /// All that one look at the status root found.
 struct Asked<'a> {
     tree: &'a Tree<'a>,
-    states: BTreeMap<ModuleName, State>,
-    graph: Graph,
+    known: Known,
     /// Whether svtree runs, and the process that it is, if that can be told.
     runs: bool,
     svscan: Option<i32>,
@@ -79,34 +79,17 @@ struct Asked<'a> {
 
 impl<'a> Asked<'a> {
     fn read(tree: &'a Tree<'a>, roots: &Roots) -> Asked<'a> {
-        // What cannot be read is told where it was asked for.
-        let read = |name: ModuleName| status::read(tree, &name).ok().flatten().map(|state| (name, state));
-        let states: BTreeMap<ModuleName, State> = tree.all().names.into_iter().filter_map(read).collect();
-        let needs: Vec<(&ModuleName, Needs)> = states
-            .iter()
-            .map(|(name, state)| {
-                let (needs, after) = (state.needs.clone(), state.after.clone());
-                (name, Needs { needs, after, ..Needs::default() })
-            })
-            .collect();
-        let broken = states
-            .iter()
-            .filter(|(_, state)| matches!(state.state, StateName::Incomplete | StateName::Rejected))
-            .map(|(name, state)| (name.clone(), state.state.name().to_owned()))
-            .collect();
-        let modules = needs.iter().map(|(name, needs)| (*name, Some(needs)));
-        let graph = Graph::new(modules, &BTreeMap::new(), &broken);
         let (runs, svscan) = match Holder::find(&roots.status) {
             Ok(holder) => (true, Some(holder.pid.get())),
             Err(NoHolder::Nobody) => (false, None),
             Err(NoHolder::Unproven | NoHolder::Failed(_)) => (true, None),
         };
-        Asked { tree, states, graph, runs, svscan, clocks: Clocks::read() }
+        Asked { tree, known: Known::read(tree), runs, svscan, clocks: Clocks::read() }
     }
 
     /// Of this module, and of what it waits for; each once.
     fn cause(&self, name: &ModuleName, told: &mut BTreeSet<ModuleName>) -> Option<Cause> {
-        let mut state = self.states.get(name)?.clone();
+        let mut state = self.known.states.get(name)?.clone();
         told.insert(name.clone());
         status::recall(self.tree, name, &mut state);
         let home = self.tree.home(name);
@@ -125,7 +108,7 @@ impl<'a> Asked<'a> {
         let (mut says, mut because) = (says(&facts), Vec::new());
         // What runs waits for nobody.
         let waits = state.pid.is_none() && !matches!(state.state, StateName::Ready);
-        for wait in self.graph.waits(name).iter().filter(|_| waits) {
+        for wait in self.known.graph.waits(name).iter().filter(|_| waits) {
             let word = if wait.needed { "needs" } else { "comes after" };
             match &wait.on {
                 On::Missing if wait.needed => {
@@ -134,8 +117,9 @@ impl<'a> Asked<'a> {
                 On::Missing => {}
                 On::Broken(what) => says.push(format!("It {word} {}, which is {what}.", wait.written)),
                 On::Modules(modules) => {
-                    let others = modules.iter().filter_map(|number| self.graph.name(*number));
-                    for other in others.filter(|other| self.states.get(*other).is_some_and(|state| !state.ready)) {
+                    let others = modules.iter().filter_map(|number| self.known.graph.name(*number));
+                    for other in others.filter(|other| self.known.states.get(*other).is_some_and(|state| !state.ready))
+                    {
                         says.push(format!("It {word} {other}, which is not ready."));
                         if !told.contains(other) {
                             because.extend(self.cause(other, told));
@@ -144,8 +128,21 @@ impl<'a> Asked<'a> {
                 }
             }
         }
-        says.extend(self.graph.cycle(name).map(|path| format!("It waits for itself: {path}.")));
+        let mut outer = name.parent();
+        while let Some(group) = outer {
+            says.extend(self.group(&group).filter(|_| waits || state.state == StateName::Down));
+            outer = group.parent();
+        }
+        says.extend(self.known.graph.cycle(name).map(|path| format!("It waits for itself: {path}.")));
         Some(Cause { name: shown, state: state.state, says, because })
+    }
+
+    /// What is to be said of a group to a module in it that does not run.
+    fn group(&self, group: &ModuleName) -> Option<String> {
+        let record = self.known.groups.get(group)?.as_ref()?;
+        let why =
+            record.reason.as_deref().map(|reason| format!(": {}", printable(reason.as_bytes()))).unwrap_or_default();
+        (record.state != "up").then(|| format!("Its group {group} is {}{why}.", record.state))
     }
 
     fn supervisor(&self, name: &ModuleName, state: &State) -> Supervisor {

@@ -8,6 +8,7 @@ pub mod alarm;
 pub mod alone;
 pub mod command;
 pub mod config;
+pub mod drawing;
 pub mod exit;
 pub mod family;
 pub mod group_record;

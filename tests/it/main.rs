@@ -91,6 +91,7 @@ mod strategies;
 mod supervise_conf;
 mod survives;
 mod tree_ends;
+mod tree_shown;
 mod try_one;
 mod upgrade;
 mod why;
