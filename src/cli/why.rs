@@ -50,7 +50,7 @@ pub fn run(args: &WhyArgs, roots: &Roots) -> u8 {
     }
     let asked = Asked::read(&tree, roots);
     let mut causes = Vec::new();
-    for name in selected.names {
+    for name in selected.names.into_iter().chain(selected.members) {
         match asked.cause(&name, &mut BTreeSet::new()) {
             Some(cause) => causes.push(cause),
             None => {

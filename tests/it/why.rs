@@ -129,3 +129,13 @@ fn what_is_no_module_is_said() {
     assert!(tree.svtree(["why", "wbe"]).failed(111).contains("did you mean `web`?"));
     assert_eq!(tree.svtree(["why"]).code, Some(100));
 }
+
+#[test]
+fn a_group_is_all_that_is_in_it() {
+    let tree = Tree::running();
+    tree.service("shop").file("group.toml", "").script("db/run", SLEEPER).script("web/run", SLEEPER).moved_in();
+    tree.up("shop/db");
+    tree.up("shop/web");
+    let said = why(&tree, "shop");
+    assert!(said.contains("shop/db is up, pid ") && said.contains("\nshop/web is up, pid "), "{said}");
+}
