@@ -24,6 +24,10 @@ impl Parent {
         let leaving = self.threads.iter().filter(|(name, _)| !self.wanted.has(name));
         let leaving = leaving.map(|(name, thread)| (name, thread.source.loaded.policy.needs.as_deref()));
         self.tree.plant(self.wanted.needs().chain(leaving), self.wanted.policies(), &broken);
+        // A tree that did not hang together, or another svtree's, has not heard of these.
+        for (name, _) in self.actual.iter().filter(|(_, actual)| matches!(actual, Actual::Left(_))) {
+            self.tree.gone(name, true);
+        }
     }
 
     fn is_watchful(&self) -> bool {

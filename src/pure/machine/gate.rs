@@ -22,6 +22,12 @@ impl Machine {
         &self.gate
     }
 
+    /// What a predecessor left meets the word that it begins with as if that had come later.
+    pub(super) fn meet_gate(&mut self, now: Stamp, actions: &mut Vec<Action>) {
+        let gate = self.gate.clone();
+        self.gated(now, gate, actions);
+    }
+
     pub(super) fn gated(&mut self, now: Stamp, gate: Gate, actions: &mut Vec<Action>) {
         self.gate = gate;
         match (&self.gate, &self.phase) {

@@ -331,14 +331,19 @@ impl Machine {
                 self.want = Want::Down;
                 return Verdict::Rest;
             }
-            self.deaths += 1;
+            self.dies();
             return Verdict::GiveUp(format!("{why}, and restart.when is \"never\""));
         }
-        self.deaths += 1;
+        self.dies();
         let core = how.is_some_and(How::dumped_core);
         match self.history.exited(now.moment, &self.restart, core, well_since) {
             Next::At(at) => Verdict::Start(at),
             Next::GiveUp(too_many) => Verdict::GiveUp(format!("{too_many}; last: {why}")),
         }
+    }
+
+    /// Those that live and die with it hear of that; one that is to leave once it ends is wanted by nobody.
+    fn dies(&mut self) {
+        self.deaths += u64::from(!self.leaving);
     }
 }

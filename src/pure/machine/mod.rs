@@ -201,8 +201,14 @@ impl Machine {
             return actions;
         }
         match event {
-            Event::Begin => self.begin(now, &mut actions),
-            Event::Adopted { pid, paused } => self.adopt(now, pid, paused, &mut actions),
+            Event::Begin => {
+                self.begin(now, &mut actions);
+                self.meet_gate(now, &mut actions);
+            }
+            Event::Adopted { pid, paused } => {
+                self.adopt(now, pid, paused, &mut actions);
+                self.meet_gate(now, &mut actions);
+            }
             Event::AdoptedFinish(pid) => {
                 self.verdict = match self.history.last_start {
                     Some(start) if self.want == Want::Up => Verdict::Start(start.plus(self.restart.delay)),
@@ -217,6 +223,7 @@ impl Machine {
             }
             Event::Lost(ended) => {
                 self.adopted = true;
+                self.use_up();
                 let pid = ended.pid;
                 self.phase = match self.stopping.take() {
                     Some(Stopping { kill_at, killed }) => Phase::Stopping { pid, paused: false, kill_at, killed },
@@ -228,6 +235,7 @@ impl Machine {
                     None => Phase::Up { pid, paused: false },
                 };
                 self.exited(now, ended, &mut actions);
+                self.meet_gate(now, &mut actions);
             }
             Event::Command(command) => self.command(now, command, &mut actions),
             Event::Spawned(pid) => self.spawned(now, pid),

@@ -9,7 +9,7 @@ use crate::pure::config::{GroupPolicy, Needs, NeedsRestart, OnFailure};
 use crate::pure::name::{ModuleName, unescaped};
 
 /// All modules and groups, and who waits for whom. Modules are numbered in the order of their names.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Graph {
     pub(super) names: Vec<ModuleName>,
     index: BTreeMap<ModuleName, usize>,
@@ -25,7 +25,7 @@ pub struct Graph {
     pub(super) chains: Vec<Vec<(usize, usize)>>,
     /// The path from a module to itself.
     cycles: Vec<Option<String>>,
-    /// Every module after all that it waits for; those that wait for themselves come last.
+    /// Every module after all that it waits for; those that wait for themselves, and those that wait for them, come last.
     pub(super) order: Vec<usize>,
     /// Whether anybody waits for it, or it waits, or its group asks for something.
     pub(super) involved: Vec<bool>,
@@ -54,7 +54,7 @@ pub enum On {
 }
 
 /// A group.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) name: ModuleName,
     /// Whether its units come one after the other.
@@ -66,7 +66,7 @@ pub(super) struct Place {
 }
 
 /// A member of a group: a module or a group.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Unit {
     pub(super) name: ModuleName,
     pub(super) modules: Vec<usize>,
@@ -242,21 +242,40 @@ impl Graph {
             others.iter().for_each(|other| after[*other].push(number));
         }
         let mut open: Vec<usize> = before.iter().map(BTreeSet::len).collect();
-        let mut free: BTreeSet<usize> = (0..count).filter(|number| open[*number] == 0).collect();
-        while let Some(number) = free.pop_first() {
-            self.order.push(number);
-            for next in &after[number] {
-                open[*next] -= 1;
-                if open[*next] == 0 {
-                    free.insert(*next);
-                }
-            }
-        }
+        let free = (0..count).filter(|number| open[*number] == 0).collect();
+        self.put_in_order(&[], free, &mut open, &after);
         let rest: Vec<usize> = (0..count).filter(|number| open[*number] > 0).collect();
         for number in &rest {
             self.cycles[*number] = self.path(*number, &before);
         }
-        self.order.extend(rest);
+        // One circle after the other, as they wait for each other, and what waits for them after them: all in a circle wait
+        // for as many, and what comes after it for more.
+        let circled = rest.into_iter().filter(|number| self.cycles[*number].is_some());
+        let mut circled: Vec<(usize, usize)> = circled.map(|number| (reach(number, &before), number)).collect();
+        circled.sort_unstable();
+        for circle in circled.chunk_by(|(one, _), (other, _)| one == other) {
+            let circle: Vec<usize> = circle.iter().map(|(_, number)| *number).collect();
+            self.put_in_order(&circle, BTreeSet::new(), &mut open, &after);
+        }
+    }
+
+    /// Puts a circle in order, then what is free, or is once that is there.
+    fn put_in_order(&mut self, circle: &[usize], mut free: BTreeSet<usize>, open: &mut [usize], after: &[Vec<usize>]) {
+        self.order.extend(circle);
+        let mut there: Vec<usize> = circle.to_vec();
+        loop {
+            for number in there {
+                for other in after[number].iter().copied().filter(|other| self.cycles[*other].is_none()) {
+                    open[other] -= 1;
+                    if open[other] == 0 {
+                        free.insert(other);
+                    }
+                }
+            }
+            let Some(number) = free.pop_first() else { return };
+            self.order.push(number);
+            there = vec![number];
+        }
     }
 
     /// The shortest way from a module over what it waits for to itself, in words.
@@ -366,6 +385,16 @@ impl Graph {
     pub(super) fn is_entangled(&self, one: usize, other: usize) -> bool {
         self.cycles[one].is_some() && self.cycles[other].is_some()
     }
+}
+
+/// How many there are that a module waits for, and those for others.
+fn reach(start: usize, before: &[BTreeSet<usize>]) -> usize {
+    let mut reached: BTreeSet<usize> = BTreeSet::new();
+    let mut look = vec![start];
+    while let Some(here) = look.pop() {
+        look.extend(before[here].iter().filter(|next| reached.insert(**next)));
+    }
+    reached.len()
 }
 
 /// The groups that ask for something, or whose inner groups may take them along when they fail.

@@ -3,15 +3,17 @@
 //! The strategies are those of Erlang's supervisors. Must never say a word to a module: `orders.rs` does.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
+use super::graph::Place;
 use super::{Tree, said};
 use crate::pure::config::{GroupPolicy, OnFailure, Strategy};
 use crate::pure::name::ModuleName;
-use crate::pure::standing::{Gate, Stand};
+use crate::pure::standing::{Gate, Stand, Standing};
 use crate::pure::time::{Moment, human};
 
 /// What is known of a group.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Group {
     pub(super) policy: GroupPolicy,
     pub(super) course: Course,
@@ -34,15 +36,15 @@ pub(super) enum Course {
 /// A group in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupState {
-    /// Nothing of it is to run.
+    /// Nothing of it is to run, or can for now.
     Down,
     /// What is to run is being started.
     Starting,
-    /// All that is to run is ready.
+    /// All that is to run is ready, but for what has failed alone or waits for what will not come by itself.
     Up,
     /// It is being stopped, to be started again or since it has failed.
     Stopping,
-    /// It has failed.
+    /// It has failed, or all of it has.
     Failed,
 }
 
@@ -69,6 +71,11 @@ impl Group {
             self.restarts.pop_front();
         }
         self.restarts.len() > intensity as usize
+    }
+
+    /// How long ago the restarts were that count.
+    pub(super) fn ages(&self, now: Moment) -> Vec<Duration> {
+        self.restarts.iter().map(|at| now.since(*at)).filter(|age| *age <= self.policy.period).collect()
     }
 }
 
@@ -121,11 +128,9 @@ impl Tree {
             Strategy::OneForAll => Some(0),
             Strategy::RestForOne => Some(unit),
         };
-        if let Course::Stopping(begun, _) = &mut group.course
-            && let Some(from) = from
-        {
+        if let Course::Stopping(begun, _) = &mut group.course {
             // Deaths while others are stopped are part of it.
-            *begun = (*begun).min(from);
+            *begun = from.map_or(*begun, |from| from.min(*begun));
             return;
         }
         if group.count(now) {
@@ -186,10 +191,10 @@ impl Tree {
                 Course::Open => continue,
                 Course::Stopping(from, _) if self.are_stopped(place, from) => Course::Open,
                 Course::Stopping(..) => continue,
-                Course::Failed(why, false) if self.are_stopped(place, 0) => Course::Failed(why, true),
+                Course::Failed(_, done) if !done && !self.are_stopped(place, 0) => continue,
                 // Somebody wants one of them anew: the group begins anew.
-                Course::Failed(_, true) if self.is_asked_for(place) => Course::Open,
-                Course::Failed(..) => continue,
+                Course::Failed(..) if self.is_asked_for(place) => Course::Open,
+                Course::Failed(why, _) => Course::Failed(why, true),
             };
             if let Some(group) = self.groups.get_mut(&name) {
                 if next == Course::Open && matches!(group.course, Course::Failed(..)) {
@@ -225,24 +230,41 @@ impl Tree {
     pub fn group(&self, name: &ModuleName) -> Option<(GroupState, Option<&str>, Vec<Moment>)> {
         let group = self.groups.get(name)?;
         let place = self.graph.groups.iter().find(|place| place.name == *name)?;
-        let modules = || place.units.iter().flat_map(|unit| &unit.modules);
-        let standing = |number: &usize| self.members.get(&self.graph.names[*number]).and_then(|member| member.standing);
         let (state, why) = match &group.course {
-            Course::Stopping(_, why) => (GroupState::Stopping, Some(why.as_str())),
             Course::Failed(why, true) => (GroupState::Failed, Some(why.as_str())),
-            Course::Failed(why, false) => (GroupState::Stopping, Some(why.as_str())),
-            Course::Open => {
-                let wanted: Vec<_> = modules().filter_map(standing).filter(|standing| standing.wanted).collect();
-                let ready = wanted.iter().all(|standing| standing.stand == Stand::Ready);
-                let state = match (wanted.is_empty(), ready) {
-                    (true, _) => GroupState::Down,
-                    (false, true) => GroupState::Up,
-                    (false, false) => GroupState::Starting,
-                };
-                (state, None)
-            }
+            Course::Failed(why, false) | Course::Stopping(_, why) => (GroupState::Stopping, Some(why.as_str())),
+            Course::Open => self.open_state(place),
         };
         Some((state, why, group.restarts.iter().copied().collect()))
+    }
+
+    /// A group in which nothing is being stopped. What has failed alone, or waits for what will not come by itself, is on
+    /// its way no more: the group is what the others are.
+    fn open_state(&self, place: &Place) -> (GroupState, Option<&str>) {
+        let (mut is_up, mut has_failed, mut lost) = (false, false, None);
+        for number in place.units.iter().flat_map(|unit| &unit.modules) {
+            let Some(member) = self.members.get(&self.graph.names[*number]) else { continue };
+            match member.standing {
+                // One that is to leave once it ends runs on.
+                Some(Standing { stand: Stand::Ready, wanted, runs, .. }) if wanted || runs => is_up = true,
+                Some(Standing { wanted: false, .. }) => {}
+                Some(Standing { stand: Stand::Failed, .. }) => {
+                    has_failed = true;
+                    lost = lost.or(Some("a member has failed"));
+                }
+                Some(Standing { stand: Stand::Waiting, .. }) if member.lacks.is_some() => {
+                    lost = lost.or(member.lacks.as_deref());
+                }
+                Some(_) => return (GroupState::Starting, None),
+                None if member.word.is_some() => return (GroupState::Starting, None),
+                None => {}
+            }
+        }
+        match (is_up, has_failed) {
+            (true, _) => (GroupState::Up, lost),
+            (false, true) => (GroupState::Failed, lost),
+            (false, false) => (GroupState::Down, lost),
+        }
     }
 
     /// The members of a group in their order.

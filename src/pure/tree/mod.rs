@@ -19,7 +19,7 @@ use super::name::ModuleName;
 use super::standing::{Gate, Stand, Standing};
 
 /// The tree: all modules and groups, and what is known of them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Tree {
     /// Whether what becomes of any module at the top is of interest.
     watchful: bool,
@@ -31,14 +31,20 @@ pub struct Tree {
 }
 
 /// What is known of a module.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Member {
     /// As it was told last; `None`: its thread has not begun, or is gone.
     standing: Option<Standing>,
+    /// Its thread is gone, and its program ran when that was heard of last.
+    unseen: bool,
+    /// Its thread was there before it had a word: what it has counted until then is past.
+    late: bool,
     /// How often it was started as far as was seen.
     epoch: u64,
     /// The epochs of what it needs when it was started, if it is started again with that.
     base: BTreeMap<ModuleName, u64>,
+    /// Why it is kept from starting, if nothing will change that by itself.
+    lacks: Option<String>,
     /// The last word, and its number.
     word: Option<Gate>,
     number: u64,
@@ -48,7 +54,7 @@ impl Member {
     /// Whether nothing of it runs, and nothing will: it has heard that it is to stop, or nobody wants it.
     fn is_stopped(&self) -> bool {
         // One that has a word and has not told anything is about to begin.
-        let Some(standing) = self.standing else { return self.word.is_none() };
+        let Some(standing) = self.standing else { return self.word.is_none() && !self.unseen };
         let heard = standing.number == self.number && matches!(self.word, Some(Gate::Stop(_) | Gate::Fail(_)));
         !standing.runs && (!standing.wanted || heard)
     }
@@ -94,7 +100,8 @@ impl Tree {
 
     /// The thread of a module is gone; `left` says that it is to stay away.
     pub fn gone(&mut self, name: &ModuleName, left: bool) {
-        if let Some(member) = self.members.get_mut(name) {
+        if self.graph.has(name) {
+            let member = self.members.entry(name.clone()).or_default();
             let standing = Standing {
                 number: 0,
                 stand: Stand::Down,
@@ -104,6 +111,7 @@ impl Tree {
                 deaths: 0,
                 spawns: 0,
             };
+            member.unseen = !left && member.standing.is_some_and(|standing| standing.runs);
             member.standing = left.then_some(standing);
             member.word = None;
         }

@@ -31,12 +31,14 @@ impl Tree {
     pub fn heard(&mut self, name: &ModuleName, standing: Standing, now: Moment) {
         let Some(number) = self.graph.number(name) else { return };
         let member = self.members.entry(name.clone()).or_default();
-        let before = member.standing.replace(standing);
+        let late = std::mem::take(&mut member.late).then_some(standing);
+        let before = member.standing.replace(standing).or(late);
+        member.unseen = false;
         // Another thread counts anew.
         let since = before.filter(|before| before.spawns <= standing.spawns && before.deaths <= standing.deaths);
         let (spawns, deaths) = since.map_or((0, 0), |before| (before.spawns, before.deaths));
         member.epoch += standing.spawns - spawns;
-        if standing.spawns > spawns || before.is_none() {
+        if standing.spawns > spawns || before.is_none() || late.is_some() {
             self.rebase(number);
         }
         let failed = |standing: Standing| standing.stand == Stand::Failed;
@@ -50,8 +52,8 @@ impl Tree {
     pub fn first(&mut self, name: &ModuleName) -> Option<(Gate, u64)> {
         let number = self.graph.number(name).filter(|number| self.graph.involved[*number])?;
         let member = self.members.entry(name.clone()).or_default();
-        (member.standing, member.word) = (None, None);
-        let word = self.words().into_iter().nth(number)?;
+        (member.standing, member.word, member.late) = (None, None, false);
+        let (word, _) = self.words().into_iter().nth(number)?;
         let member = self.members.entry(name.clone()).or_default();
         member.number += 1;
         member.word = Some(word.clone());
@@ -63,17 +65,25 @@ impl Tree {
         self.settle();
         let words = self.words();
         let mut orders = Vec::new();
-        for (number, word) in words.into_iter().enumerate() {
+        for (number, (word, lacks)) in words.into_iter().enumerate() {
             let name = &self.graph.names[number];
+            if let Some(member) = self.members.get_mut(name) {
+                member.lacks = lacks;
+            }
             let known = self.members.get(name).is_some_and(|member| member.word.is_some());
             if !(self.graph.involved[number] || known) || !has_thread(name) {
                 continue;
             }
             let member = self.members.entry(name.clone()).or_default();
+            // One that has begun behind a closed gate says first whether its program has died meanwhile.
+            if word == Gate::Once && member.word.is_some() && member.standing.is_none() {
+                continue;
+            }
             // A start that was used up without coming to anything is given again.
             let used_up = word == Gate::Once
                 && member.standing.is_some_and(|standing| standing.number == member.number && !standing.may);
             if member.word.as_ref() != Some(&word) || used_up {
+                member.late |= member.word.is_none();
                 member.number += 1;
                 member.word = Some(word.clone());
                 orders.push((name.clone(), word, member.number));
@@ -82,14 +92,16 @@ impl Tree {
         orders
     }
 
-    /// The word for every module, by its number.
-    fn words(&self) -> Vec<Gate> {
-        let mut words = vec![Gate::Open; self.graph.names.len()];
+    /// The word for every module, by its number, and why it may not start if nothing will change that by itself.
+    fn words(&self) -> Vec<(Gate, Option<String>)> {
+        let mut words = vec![(Gate::Open, None); self.graph.names.len()];
         let mut scene = Scene::new(self);
         // Each after all that it waits for.
         for number in self.graph.order.iter().copied().filter(|number| self.graph.involved[*number]) {
             scene.look_at(number);
-            words[number] = self.word(number, scene.hindrances[number].as_ref());
+            let hindrance = scene.hindrances[number].as_ref();
+            let lacks = hindrance.filter(|hindrance| hindrance.lasts).map(|hindrance| hindrance.why.clone());
+            words[number] = (self.word(number, hindrance), lacks);
         }
         words
     }
@@ -100,7 +112,11 @@ impl Tree {
         let chain = &self.graph.chains[number];
         for (place, unit) in chain {
             match self.groups.get(&self.graph.groups[*place].name).map(|group| &group.course) {
-                Some(Course::Failed(why, _)) => return Gate::Fail(why.clone()),
+                // They fail as they are stopped, the last one first.
+                Some(Course::Failed(why, done)) => {
+                    let fails = *done || self.is_last(number, *place);
+                    return if fails { Gate::Fail(why.clone()) } else { Gate::Closed(why.clone()) };
+                }
                 Some(Course::Stopping(from, why)) if unit >= from => {
                     let is_last = self.is_last(number, *place);
                     return if is_last { Gate::Stop(why.clone()) } else { Gate::Closed(why.clone()) };
@@ -151,7 +167,11 @@ impl Tree {
     fn is_in_course(&self, number: usize, stopping: usize) -> bool {
         let unit = self.graph.chains[number].iter().find(|(place, _)| *place == stopping).map(|(_, unit)| *unit);
         let course = self.groups.get(&self.graph.groups[stopping].name).map(|group| &group.course);
-        matches!((unit, course), (Some(unit), Some(Course::Stopping(from, _))) if unit >= *from)
+        match (unit, course) {
+            (Some(unit), Some(Course::Stopping(from, _))) => unit >= *from,
+            (Some(_), Some(Course::Failed(..))) => true,
+            (_, Some(Course::Open) | None) | (None, _) => false,
+        }
     }
 
     fn standing(&self, number: usize) -> Option<Standing> {
@@ -169,6 +189,17 @@ impl Tree {
                 self.needed(number).map(|other| (self.graph.names[other].clone(), self.epoch(other))).collect();
             self.members.entry(self.graph.names[number].clone()).or_default().base = base;
         }
+    }
+
+    /// What it has in mind beyond the last words and what it was told; two trees that agree in everything that can be
+    /// asked behave alike.
+    #[must_use]
+    pub fn intentions(&self, now: Moment) -> String {
+        let groups = self.groups.iter();
+        let groups: Vec<_> = groups.map(|(name, group)| (name, &group.course, group.ages(now))).collect();
+        let names = self.graph.names.iter().enumerate();
+        let again: Vec<_> = names.filter_map(|(number, name)| Some((name, self.started_again(number)?))).collect();
+        format!("{groups:?} {again:?}")
     }
 
     /// What a module needs that was started again since it was started itself, if it is to be so as well.
