@@ -3,8 +3,11 @@
 use std::fs;
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use crate::harness::{
-    NOTING, ONE_COPY, SLEEPER, Tree, alive, environment, eventually, logged_lines, remove, replace, stays, write,
+    NOTING, ONE_COPY, SLEEPER, Tree, alive, environment, eventually, logged_lines, remove, replace, signal_pid, stays,
+    write,
 };
 
 /// It says its number.
@@ -434,4 +437,23 @@ while :; do sleep 0.05; done
     assert_eq!(tree.up("web"), web);
     tree.svtree(["kill", "web"]).ok();
     eventually("the third to be waited for", || waits_for("needs worker@3"));
+}
+
+#[test]
+fn whatever_is_run_for_an_instance_is_told_its_number() {
+    let tree = Tree::running();
+    let noting =
+        |who: &str| format!("#!/bin/sh\necho {who} $SVTREE_MODULE $SVTREE_INSTANCE >> \"$SVTREE_IT/notes/all\"\n");
+    let service = tree.service("worker").run(SLEEPER).script("finish", &noting("finish"));
+    let service = service.script("control/1", &noting("control")).script("check", &noting("check"));
+    let alarm = service.script("page", &noting("alarm"));
+    alarm.toml("instances = 2\n[alarm]\ncommand = './page'\n[restart]\ndelay = '10ms'\n").moved_in();
+    let pids = all_up(&tree, "worker", 2);
+    tree.becomes("worker@2", "ready");
+    tree.svtree(["usr1", "worker@2"]).ok();
+    signal_pid(pids[1], Signal::KILL);
+    for who in ["check", "control", "finish", "alarm"] {
+        let line = format!("{who} worker@2 2");
+        eventually(&line, || tree.notes("all").contains(&line));
+    }
 }
