@@ -229,10 +229,14 @@ impl Parent {
         for name in left {
             let complete = |wanted: &Wanted| wanted.module(&name).is_some_and(|wish| wish.loaded.is_some());
             // Or handed down by a predecessor.
-            let is_known = self.threads.contains_key(&name) || self.published.contains_key(&name);
+            if self.threads.contains_key(&name) || self.published.contains_key(&name) {
+                continue;
+            }
             let good = home::good(&self.status, &name).and_then(|good| serde_json::from_slice::<Policy>(&good).ok());
-            let is_complete = complete(&self.wanted) && good.is_none();
-            if is_known || is_complete || self.wanted.is_unknown(&name) {
+            let left = self.wanted.is_unknown(&name).then(|| self.left_running(&name));
+            let is_looked_at =
+                left.is_none_or(|left| left.is_some_and(|(id, _)| self.wanted.recall(&name, id, clock::stamp())));
+            if !is_looked_at || (complete(&self.wanted) && good.is_none()) {
                 continue;
             }
             let running = self.left_running(&name);

@@ -276,9 +276,11 @@ fn r_is_obeyed_before_what_follows_it_also_when_what_it_reads_is_looked_at_first
 
 #[test]
 fn files_put_back_unchanged_are_no_change_and_others_are() {
-    let tree = Tree::running();
+    // Longer than this machine ever takes between two of these steps.
+    let tree = Tree::new().options(["--log", "none", "--settle", "2s"]);
     let toml = "[stop]\nsignal = 'INT'\n";
     let entry = tree.service("web").run(NOTING).toml(toml).file("timeout-kill", "5000\n").moved_in();
+    tree.start();
     let pid = runs(&tree, "web", &["sleep", "1000"]);
     let files = [("run", NOTING, 0o755), ("service.toml", toml, 0o644), ("timeout-kill", "5000\n", 0o644)];
     for round in 0..3 {
@@ -295,7 +297,7 @@ fn files_put_back_unchanged_are_no_change_and_others_are() {
                 }
             }
         }
-        stays(Duration::from_millis(600), "nothing happens", || {
+        stays(Duration::from_millis(2500), "nothing happens", || {
             let state = tree.state("web");
             tree.pid("web") == Some(pid) && state["changed"] == false && state["rejected"].is_null()
         });
@@ -501,6 +503,29 @@ fn a_group_toml_that_is_away_or_half_written_for_less_than_the_settle_time_is_no
     stays(Duration::from_secs(1), "nothing is said", || run_on() && tree.stderr().is_empty());
     write(&group, "order = ['db']", 0o644);
     stays(Duration::from_secs(3), "they run on", || run_on() && tree.stderr().is_empty());
+}
+
+#[test]
+fn what_is_in_a_group_whose_file_was_spoilt_while_no_svtree_ran_is_taken_over_all_the_same() {
+    let tree = Tree::running();
+    let service = tree.service("shop").file("group.toml", "").script("web/run", SLEEPER);
+    let group = service.file("web/service.toml", "[stop]\nsignal = 'INT'").moved_in().join("group.toml");
+    let pid = runs(&tree, "shop/web", &["sleep", "1000"]);
+    tree.kill_svtree();
+    write(&group, "strtegy = 'one_for_all'", 0o644);
+    tree.start();
+    eventually("it to be taken over", || tree.state("shop/web")["adopted"] == true);
+    assert_eq!(tree.pid("shop/web"), Some(pid));
+    tree.becomes("shop", "rejected");
+    tree.letter("shop/web", "t");
+    let pid = tree.up_again("shop/web", pid);
+    tree.letter("shop/web", "d");
+    tree.becomes("shop/web", "down");
+    assert_eq!(tree.state("shop/web")["exits"][0]["signal"], 2);
+    write(&group, "", 0o644);
+    tree.letter("shop/web", "u");
+    tree.up_again("shop/web", pid);
+    eventually("the group to be in order", || tree.state("shop")["state"] != "rejected");
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::harness::{NOTING, ONE_COPY, SLEEPER, Tree, alive, environment, eventually, remove, replace, stays, write};
+use crate::harness::{
+    NOTING, ONE_COPY, SLEEPER, Tree, alive, environment, eventually, remove, replace, stays, write, write_fifo,
+};
 
 #[test]
 fn the_modules_of_a_group_are_called_by_both_names() {
@@ -122,12 +124,16 @@ fn modules_of_a_group_may_be_called_as_files_of_svtree_are() {
     tree.kill_svtree();
     tree.start();
     eventually("the mistake again", || tree.stderr().matches("bad").count() > 1);
+    for name in names {
+        eventually(format!("{name} to be taken over"), || tree.state(name)["adopted"] == true);
+    }
     assert!(pids.into_iter().all(alive));
     tree.kill_svtree();
     replace(&entry.join("group.toml"), "", 0o644);
     tree.start();
     for (name, pid) in names.into_iter().zip(pids) {
-        eventually(format!("{name} to be taken over"), || tree.state(name)["adopted"] == true);
+        eventually(format!("{name} to be supervised"), || write_fifo(&tree.home(name).join("svcontrol")).is_ok());
+        assert_eq!(tree.state(name)["adopted"], true);
         assert_eq!(tree.pid(name), Some(pid));
         assert_eq!(tree.notes(name), [pid.to_string()]);
     }

@@ -1,13 +1,16 @@
 //! Groups as they are asked for: their files settle like those of modules, and a change that makes a module wait for itself is
 //! rejected.
 //!
-//! Must never look at a file.
+//! Must never believe that a group is gone because its file is.
 
 use std::collections::BTreeMap;
 
-use super::{Found, GroupPolicy, Id, ModuleName, Moment, Needs, Other, PathBuf, Scope, Wanted};
+use super::{
+    Found, GroupPolicy, Id, ModuleName, Moment, Needs, Other, PathBuf, RETRY, Scope, Stamp, Wanted, directory_of,
+};
 use crate::parent::wish::Wish;
 use crate::pure::tree::graph::Graph;
+use crate::unix::scan::{self, Entry};
 
 /// What was found of a group that is not in force, until it has settled.
 #[derive(Debug, PartialEq)]
@@ -57,8 +60,28 @@ impl Wanted {
         (now.cycle(name) != Some(path)).then(|| format!("it would wait for itself: {path}"))
     }
 
+    /// A program of this module runs that a dead svtree has started, in a group whose `group.toml` is wrong: what the module
+    /// asks for itself holds all the same. Says whether it is there.
+    pub(in crate::parent) fn recall(&mut self, name: &ModuleName, id: Id, now: Stamp) -> bool {
+        let of = directory_of(name).filter(|_| id.instance > 0);
+        let directory = of.map_or_else(|| name.clone(), |of| of.directory);
+        if self.modules.contains_key(&directory) {
+            return true;
+        }
+        let path = self.services.join(directory.as_os_str());
+        let Ok(Entry::Module(module)) = scan::look(&path) else { return false };
+        if module.id != id.instance(0) {
+            return false;
+        }
+        self.module_found(&directory, &path, &module, true, now);
+        self.settle(directory, &module, now);
+        self.number();
+        true
+    }
+
     /// Lets what was found of groups wait until it has settled: until then, and if it is wrong, they are as they were.
     pub(super) fn settle_groups(&mut self, found: &mut Found, scope: Scope<'_>, now: Moment) {
+        self.unsettled.retain(|name, _| self.policies.contains_key(name));
         let known: Vec<ModuleName> = self.policies.keys().filter(|name| scope.covers(name)).cloned().collect();
         for name in known {
             if let Some(news) = self.news_of(&name, found) {
@@ -99,10 +122,12 @@ impl Wanted {
                     found.policies.retain(|(other, _)| *other != name);
                     found.policies.extend(self.policies.get(&name).map(|policy| (name.clone(), policy.clone())));
                 }
-                if let (Some(why), Some((path, id))) = (why, self.groups.get(&name)) {
+                if let (Some(why), Some((path, id))) = (why, self.groups.get(&name).cloned()) {
+                    // What it would be in a circle with may change.
+                    self.look_at_again(&name, now.plus(RETRY));
                     let why = format!("group.toml: {why}");
-                    let other = Other { id: *id, rejected: true, is_mistake: true, why };
-                    found.others.push((name.clone(), path.clone(), other));
+                    let other = Other { id, rejected: true, is_mistake: true, why };
+                    found.others.push((name.clone(), path, other));
                 }
             }
         }
