@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::known::Known;
-use super::names::Tree;
+use super::names::{self, Tree};
 use super::out;
 use super::roots::Roots;
 use super::status::{self, Clocks};
@@ -19,6 +19,7 @@ use crate::pure::config;
 use crate::pure::exit::Pid;
 use crate::pure::name::{ModuleName, printable, unescaped};
 use crate::pure::state::{State, StateName};
+use crate::pure::status::Want;
 use crate::pure::tree::graph::On;
 use crate::pure::why::{Cause, Facts, Supervisor, says};
 use crate::unix::adopt::{self, Found};
@@ -31,7 +32,7 @@ use crate::unix::scan;
 /// What `svtree why` takes.
 #[derive(Args)]
 pub struct WhyArgs {
-    /// Names, paths or patterns of modules
+    /// Names, paths or patterns of modules, or names of groups
     #[arg(value_name = "NAME", required = true)]
     names: Vec<OsString>,
     /// One array of JSON objects, for programs
@@ -50,6 +51,7 @@ pub fn run(args: &WhyArgs, roots: &Roots) -> u8 {
     }
     let asked = Asked::read(&tree, roots);
     let mut causes = Vec::new();
+    causes.extend(args.names.iter().filter_map(|word| asked.group_cause(&names::name(word)?)));
     for name in selected.names.into_iter().chain(selected.members) {
         match asked.cause(&name, &mut BTreeSet::new()) {
             Some(cause) => causes.push(cause),
@@ -134,7 +136,41 @@ impl<'a> Asked<'a> {
             outer = group.parent();
         }
         says.extend(self.known.graph.cycle(name).map(|path| format!("It waits for itself: {path}.")));
-        Some(Cause { name: shown, state: state.state, says, because })
+        Some(Cause { name: shown, state: state.state.name().to_owned(), says, because })
+    }
+
+    /// Of a group itself.
+    fn group_cause(&self, name: &ModuleName) -> Option<Cause> {
+        let record = self.known.groups.get(name)?.clone().unwrap_or_default();
+        let is_member = |member: &ModuleName| {
+            member.is_within(name) && member.logged().is_none_or(|of| !self.known.states.contains_key(&of))
+        };
+        let waits = |state: &State| !state.ready && state.want() != Want::Down;
+        let idle: Vec<&ModuleName> = self
+            .known
+            .states
+            .iter()
+            .filter(|(member, state)| is_member(member) && waits(state))
+            .map(|(member, _)| member)
+            .collect();
+        let why =
+            record.reason.as_deref().map(|reason| format!(": {}", printable(reason.as_bytes()))).unwrap_or_default();
+        let mut says = vec![match record.state.as_str() {
+            "" => format!("{name} is a group that asks for nothing."),
+            state => format!("{name} is {state}{why}."),
+        }];
+        if record.intensity > 0 {
+            let (strategy, most, failure) = (&record.strategy, record.intensity, &record.on_failure);
+            says.push(format!(
+                "It is {strategy}; with more than {most} restarts in {} s it fails, and on_failure is {failure}.",
+                record.period
+            ));
+        }
+        says.push(match idle.len() {
+            0 => "All in it that are wanted up are ready.".to_owned(),
+            count => format!("{count} in it are wanted up and not ready."),
+        });
+        Some(Cause { name: name.to_string(), state: record.state, says, because: Vec::new() })
     }
 
     /// What is to be said of a group to a module in it that does not run.

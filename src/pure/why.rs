@@ -44,16 +44,16 @@ pub enum Supervisor {
     Another(i32),
 }
 
-/// A module, and what makes it be as it is.
+/// A module or a group, and what makes it be as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Cause {
     /// Its name.
     pub name: String,
-    /// Its state.
-    pub state: StateName,
+    /// Its state, in one word.
+    pub state: String,
     /// What is to be said of it.
     pub says: Vec<String>,
-    /// What it waits for.
+    /// What it waits for, or who of it keeps it as it is.
     pub because: Vec<Cause>,
 }
 
@@ -297,7 +297,7 @@ mod tests {
     fn what_is_waited_for_stands_below() {
         let cause = |name: &str, because| Cause {
             name: name.to_owned(),
-            state: StateName::Waiting,
+            state: "waiting".to_owned(),
             says: vec![format!("{name} waits."), "So it is.".to_owned()],
             because,
         };

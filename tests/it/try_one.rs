@@ -45,7 +45,7 @@ fn prepared(tree: &Tree, name: &str, run: &str, toml: &str) -> PathBuf {
 fn the_program_has_what_it_would_have_in_a_tree() {
     let user = if is_root() { "user = \"daemon\"\n" } else { "" };
     let toml = format!(
-        "{user}directory = \"sub\"\numask = \"027\"\nnice = 3\nenvironment = {{ MODE = \"live\", TOLD = \"TOLD\" }}\n\
+        "{user}directory = \"sub\"\numask = \"027\"\nnice = 19\nenvironment = {{ MODE = \"live\", TOLD = \"TOLD\" }}\n\
          environment_dir = \"env\"\n[limits]\nopen_files = 77\ncore = 0\n[sandbox]\nno_new_privileges = true\n"
     );
     let tree = Tree::running();
@@ -75,8 +75,10 @@ fn the_program_has_what_it_would_have_in_a_tree() {
     let told = |name: &str| text(&tree.path("notes").join(name));
     let as_tried = told("tried").replace("TOLD=tried", "TOLD=run").replace("elsewhere/web", "services/web");
     // Where its temporary files are is the caller's.
-    let as_tried: Vec<&str> = as_tried.lines().filter(|line| !line.starts_with("TMPDIR=")).collect();
-    assert_eq!(as_tried, told("run").lines().collect::<Vec<_>>());
+    let lines = |told: &str| -> Vec<String> {
+        told.lines().filter(|line| !line.starts_with("TMPDIR=")).map(str::to_owned).collect()
+    };
+    assert_eq!(lines(&as_tried), lines(&told("run")));
     assert!(told("run").contains("FROM_FILE=yes") && told("run").contains("NoNewPrivs:\t1"), "{}", told("run"));
 }
 

@@ -119,6 +119,24 @@ fn who_holds_the_lock_is_named_and_what_has_left_has_left() {
 }
 
 #[test]
+fn of_a_group_it_is_told_first_how_it_is_itself() {
+    let tree = Tree::running();
+    tree.service("shop")
+        .file("group.toml", "strategy = \"one_for_all\"\nintensity = 5\n")
+        .script("db/run", SLEEPER)
+        .script("web/run", SLEEPER)
+        .moved_in();
+    tree.up("shop/db");
+    tree.up("shop/web");
+    let strategy = "It is one_for_all; with more than 5 restarts in 60 s it fails, and on_failure is stop.\n";
+    let all = format!("shop is up.\n{strategy}All in it that are wanted up are ready.\n");
+    eventually("the group to be up", || why(&tree, "shop").starts_with(&all));
+    tree.service("bare").file("group.toml", "").script("one/run", SLEEPER).moved_in();
+    tree.up("bare/one");
+    assert!(why(&tree, "bare").starts_with("bare is a group that asks for nothing.\n"));
+}
+
+#[test]
 fn what_is_no_module_is_said() {
     let tree = Tree::running();
     tree.sleeper("web");
