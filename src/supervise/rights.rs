@@ -11,7 +11,7 @@ use super::{Mail, Supervise};
 use crate::pure::accounts::Ids;
 use crate::pure::machine::Phase;
 use crate::pure::time::Moment;
-use crate::unix::accounts::{Answer, Asked};
+use crate::unix::accounts::{Answer, Asked, Sources};
 use crate::unix::home::Level;
 use crate::unix::{clock, report};
 
@@ -19,8 +19,18 @@ use crate::unix::{clock, report};
 #[derive(Debug, Default)]
 pub(super) struct Names {
     asking: Option<Box<Asking>>,
+    /// What the files of the system said last.
+    known: Option<Box<Known>>,
     /// Why the group that may command it is not to be had.
     not_delegated: Option<String>,
+}
+
+/// An answer of the files of the system, as they were.
+#[derive(Debug)]
+struct Known {
+    asked: Asked,
+    sources: Sources,
+    answer: Answer,
 }
 
 /// An answer that is waited for.
@@ -56,10 +66,18 @@ impl Supervise {
         if let Some(asking) = self.names.asking.take_if(|asking| asking.asked == asked) {
             return self.hear_answer(*asking);
         }
-        match asked.answer_from_files() {
-            Some(answer) => self.names_known(answer),
-            None => self.ask_elsewhere(asked),
+        let sources = Sources::now();
+        if let Some(known) = self.names.known.take_if(|known| known.asked == asked && Some(known.sources) == sources) {
+            let answer = known.answer.clone();
+            self.names.known = Some(known);
+            return self.names_known(answer);
         }
+        let Some(answer) = asked.answer_from_files() else { return self.ask_elsewhere(asked) };
+        // The sources as they were before they were read.
+        self.names.known = sources
+            .filter(|_| answer.ids.is_ok())
+            .map(|sources| Box::new(Known { asked, sources, answer: answer.clone() }));
+        self.names_known(answer)
     }
 
     #[inline(never)]

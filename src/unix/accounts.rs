@@ -14,8 +14,9 @@ use std::time::Duration;
 use nix::unistd::{Gid, Group, Uid, User as Entry, getgrouplist};
 use serde::{Deserialize, Serialize};
 
-use super::probe;
+use super::prints::{self, Print};
 use super::report::plain;
+use super::{clock, probe};
 use crate::pure::accounts::{Database, Files, Ids, User, group, other_sources};
 use crate::pure::config::{Account, Identity, Policy};
 
@@ -27,6 +28,34 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where systemd keeps users of its own; where none of these is, its source has nothing that is not in the files.
 const USERDB: [&str; 5] = ["/run/systemd/userdb", "/etc/userdb", "/run/userdb", "/run/host/userdb", "/usr/lib/userdb"];
+
+/// The files of the system that say who is who, as they are: as long as they are the same, so is what they say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sources {
+    files: [Option<Print>; 3],
+    userdb: bool,
+}
+
+/// What the C library asks, users, and groups.
+const FILES: [&str; 3] = ["/etc/nsswitch.conf", "/etc/passwd", "/etc/group"];
+
+/// A younger file may change once more without another time.
+const QUIET: Duration = Duration::from_secs(1);
+
+impl Sources {
+    /// As they are now; `None` while one of them is so young that its next change might not be seen.
+    #[must_use]
+    pub fn now() -> Option<Sources> {
+        let files = FILES.map(|path| Print::at(Path::new(path)));
+        let now = clock::wall();
+        let is_quiet = |file: &Print| prints::age(file.changed(), now).is_some_and(|age| age >= QUIET);
+        files.iter().flatten().all(is_quiet).then(|| Sources { files, userdb: has_userdb() })
+    }
+}
+
+fn has_userdb() -> bool {
+    USERDB.iter().any(|path| Path::new(path).exists())
+}
 
 /// What a module asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,13 +84,13 @@ impl Asked {
     /// The answer, if the files of the system alone have it.
     #[must_use]
     pub fn answer_from_files(&self) -> Option<Answer> {
-        let nsswitch = fs::read_to_string("/etc/nsswitch.conf").unwrap_or_default();
-        let is_empty = |source: &str| source == "systemd" && !USERDB.iter().any(|path| Path::new(path).exists());
+        let nsswitch = fs::read_to_string(FILES[0]).unwrap_or_default();
+        let is_empty = |source: &str| source == "systemd" && !has_userdb();
         if !other_sources(&nsswitch).into_iter().all(is_empty) {
             return None;
         }
         let read = |path: &str| fs::read(path).map_err(|error| format!("reading {path}: {}", plain(&error)));
-        let files = read("/etc/passwd").and_then(|passwd| Ok((passwd, read("/etc/group")?)));
+        let files = read(FILES[1]).and_then(|passwd| Ok((passwd, read(FILES[2])?)));
         Some(match files {
             Ok((passwd, group)) => {
                 let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
