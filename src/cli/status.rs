@@ -110,7 +110,12 @@ pub(super) fn recall_beside(state: &mut State) {
     if unknown.is_empty() || !Reader::is_log(&directory) {
         return;
     }
-    let until = |exit: &&mut ExitEntry| Wall::from_rfc3339(&exit.at).unwrap_or_default().plus(LATE);
+    // What is said once the next program runs is that one's.
+    let next = state.pid.and(Wall::from_rfc3339(&state.since));
+    let until = |exit: &&mut ExitEntry| {
+        let late = Wall::from_rfc3339(&exit.at).unwrap_or_default().plus(LATE);
+        next.map_or(late, |next| next.min(late))
+    };
     let until: Vec<Wall> = unknown.iter().map(until).collect();
     for (exit, lines) in unknown.into_iter().zip(last_stamped(&directory, LINES, &until)) {
         exit.last_lines = lines.iter().map(|line| kept(line)).collect();
