@@ -122,7 +122,7 @@ impl Eyes<'_> {
         let name = &self.world.names[at];
         // In the middle of its exec a process has no environment.
         let own = process.module().is_none_or(|module| module == *name);
-        let right = process.parent == self.world.svscan && own;
+        let right = process.parent == self.world.svscan() && own;
         if right || !process.still_lives() {
             return Ok(right);
         }
@@ -137,7 +137,7 @@ impl Eyes<'_> {
 
     fn look_at_processes(&mut self, recorded: &[i32]) {
         let world = self.world;
-        let children = processes::children(world.svscan);
+        let children = processes::children(world.svscan());
         let key = |process: &Process| (process.pid, process.started);
         let (living, dead): (Vec<&Process>, Vec<&Process>) = children.iter().partition(|process| process.is_alive());
 

@@ -5,8 +5,12 @@
 //! then; one thread looks all the time at what must hold at every moment; and every few seconds all stop, and
 //! everything must soon be as the model says.
 //!
-//! - `SVTREE_CHAOS_SECONDS`: how long; 20 without it.
+//! In a second tree everything hangs together, by needs and in groups with strategies: programs die, alone and several at
+//! once, letters come, files change, svtree dies or is replaced; and another checker knows the rules that then hold.
+//!
+//! - `SVTREE_CHAOS_SECONDS`: how long; 20 without it, and 15 for the second one.
 //! - `SVTREE_CHAOS_MODULES`: how many names; 60 without it.
+//! - `SVTREE_CHAOS_TREES`: how many times 19 modules in 9 groups; 1 without it.
 //! - `SVTREE_CHAOS_SEED`: what is done, but for its timing, as in a run that printed this seed.
 //!
 //! When something is wrong, what and the last things done to that module are printed, and the tree's directory is kept.
@@ -20,6 +24,8 @@
 
 mod damage;
 mod eyes;
+mod forest;
+mod grove;
 mod load;
 mod model;
 mod natures;
@@ -27,6 +33,7 @@ mod processes;
 mod quiet;
 mod random;
 mod records;
+mod rules;
 mod world;
 
 use std::str::FromStr;
@@ -36,8 +43,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use tempfile::TempDir;
 
 use self::eyes::Eyes;
+use self::forest::Forest;
 use self::load::{Load, Pool};
 use self::random::Random;
 use self::world::World;
@@ -62,13 +71,36 @@ fn no_state_that_the_contract_does_not_allow() {
     let dir = tempfile::Builder::new().prefix("svtree-chaos-").tempdir().expect("a temporary directory");
     let world = World::start(dir.path(), names);
     let rounds = run(&world, time, seed);
+    if let Err(wrong) = close(&world, &rounds, seed, dir) {
+        panic!("{wrong}");
+    }
+}
+
+#[test]
+fn what_hangs_together_keeps_its_rules_whatever_dies() {
+    let time = Duration::from_secs(variable("SVTREE_CHAOS_SECONDS", 15));
+    let seed = variable("SVTREE_CHAOS_SEED", u64::from(std::process::id()) ^ since_1970().as_millis() as u64);
+    let forest = Forest::grown(variable("SVTREE_CHAOS_TREES", 1));
+    println!("chaos for {time:?} on {} modules that hang together, SVTREE_CHAOS_SEED={seed}", forest.modules.len());
+    let dir = tempfile::Builder::new().prefix("svtree-chaos-").tempdir().expect("a temporary directory");
+    forest::prepare(dir.path());
+    forest.write(dir.path());
+    let world = World::with(dir.path(), forest.names());
+    let rounds = grove::run(&world, &forest, time, seed, LOOK);
+    if let Err(wrong) = close(&world, &rounds, seed, dir) {
+        panic!("{wrong}");
+    }
+}
+
+/// The end of a tree, and what was wrong with it.
+fn close(world: &World, rounds: &str, seed: u64, dir: TempDir) -> Result<(), String> {
     if world.wrong().is_none() {
-        end(&world);
+        end(world);
     }
     println!("{rounds}");
-    if let Some(wrong) = world.wrong() {
-        let path = dir.keep();
-        panic!("SVTREE_CHAOS_SEED={seed}, in {}: {wrong}", path.display());
+    match world.wrong() {
+        Some(wrong) => Err(format!("SVTREE_CHAOS_SEED={seed}, in {}: {wrong}", dir.keep().display())),
+        None => Ok(()),
     }
 }
 
@@ -140,7 +172,7 @@ fn end(world: &World) {
 
 /// How many threads svtree has without modules, once it has begun: the same in two looks.
 fn settled_threads(world: &World) -> Option<usize> {
-    let count = || processes::count(world.svscan, "task");
+    let count = || processes::count(world.svscan(), "task");
     let before = count();
     world.pause(Duration::from_secs(1));
     let begun = world.dir.join("status/.lock").exists();

@@ -169,7 +169,7 @@ fn files_stand(world: &World, at: usize) -> Result<(), String> {
     if mode != 0o755 {
         return Err(format!("the status directory is {mode:o}"));
     }
-    if !processes::locks(world.svscan).contains(&inode("lock")?.ino()) {
+    if !processes::locks(world.svscan()).contains(&inode("lock")?.ino()) {
         return Err("svscan does not hold the lock".to_owned());
     }
     Ok(())
@@ -232,7 +232,7 @@ fn outcome(world: &World, at: usize, nature: Nature, record: &Record, state: &Va
     if record.pid != 0 && nature.stays() {
         let process = Process::of(record.pid).ok_or("its program is gone")?;
         let name = Some(&world.names[at]);
-        if process.parent != world.svscan || !process.is_alive() || process.module().as_ref() != name {
+        if process.parent != world.svscan() || !process.is_alive() || process.module().as_ref() != name {
             return Err(format!("not its program: {}", process.describe()));
         }
     }
@@ -242,11 +242,11 @@ fn outcome(world: &World, at: usize, nature: Nature, record: &Record, state: &Va
 /// What svscan has and is to have no more of than this.
 fn held(world: &World, seen: &[Seen], threads: usize) -> Result<(), String> {
     let supervised = seen.iter().filter(|seen| matches!(seen, Seen::Supervised { .. })).count();
-    let descriptors = processes::count(world.svscan, "fd");
+    let descriptors = processes::count(world.svscan(), "fd");
     if descriptors > DESCRIPTORS * supervised + DESCRIPTORS_OF_SVSCAN {
         return Err(format!("{descriptors} descriptors for {supervised} modules"));
     }
-    let now = processes::count(world.svscan, "task");
+    let now = processes::count(world.svscan(), "task");
     if now != threads + supervised {
         return Err(format!("{now} threads for {supervised} modules; {threads} without any"));
     }
@@ -255,7 +255,7 @@ fn held(world: &World, seen: &[Seen], threads: usize) -> Result<(), String> {
 
 /// Zombies, and processes that are not in the session of a program that is recorded.
 fn strays(world: &World) -> Vec<(Process, String)> {
-    let zombies = processes::children(world.svscan).into_iter().filter(|process| process.state == 'Z');
+    let zombies = processes::children(world.svscan()).into_iter().filter(|process| process.state == 'Z');
     let mut found: Vec<_> = zombies.map(|zombie| (zombie, "a zombie".to_owned())).collect();
     for process in world.processes() {
         let at = process.module().and_then(|module| world.names.iter().position(|name| *name == module));

@@ -37,7 +37,6 @@ pub struct World {
     pub entries: Vec<Mutex<Entry>>,
     /// When the status directory of each name was damaged last.
     pub damaged: Vec<Mutex<Option<Instant>>>,
-    pub svscan: i32,
     child: Mutex<Child>,
     began: Instant,
     numbers: AtomicU64,
@@ -49,35 +48,47 @@ pub struct World {
 impl World {
     /// Starts svtree on a tree with no modules.
     pub fn start(dir: &Path, names: usize) -> World {
-        for name in ["services", "status", "elsewhere", "links"] {
-            fs::create_dir(dir.join(name)).expect("a directory of the tree");
-        }
-        fs::create_dir(dir.join("services").join(GROUP)).expect("a group");
-        File::create(dir.join("services").join(GROUP).join("group.toml")).expect("a file of the group");
-        symlink(SVTREE, dir.join("links/svc")).expect("a link");
-        let mut command = command(dir, SVTREE);
-        command.args(["run", "services", "--log", "none"]);
-        let output = File::create(dir.join("stderr")).expect("a file for output");
-        let child = command.stdout(Stdio::null()).stderr(output).spawn().expect("svtree starts");
-        let svscan = child.id().cast_signed();
+        let group = dir.join("services").join(GROUP);
+        fs::create_dir_all(&group).expect("a group");
+        File::create(group.join("group.toml")).expect("a file of the group");
         let name = |number| match number % 8 {
             0 => format!("{GROUP}/m{number}"),
             3 => format!("a name {number}"),
             _ => format!("m{number}"),
         };
+        World::with(dir, (0..names).map(name).collect())
+    }
+
+    /// Starts svtree on the services that are there.
+    pub fn with(dir: &Path, names: Vec<String>) -> World {
+        for name in ["services", "status", "elsewhere", "links"] {
+            fs::create_dir_all(dir.join(name)).expect("a directory of the tree");
+        }
+        symlink(SVTREE, dir.join("links/svc")).expect("a link");
         World {
             dir: dir.to_path_buf(),
-            names: (0..names).map(name).collect(),
-            entries: (0..names).map(|_| Mutex::new(Entry::absent())).collect(),
-            damaged: (0..names).map(|_| Mutex::new(None)).collect(),
-            svscan,
-            child: Mutex::new(child),
+            entries: names.iter().map(|_| Mutex::new(Entry::absent())).collect(),
+            damaged: names.iter().map(|_| Mutex::new(None)).collect(),
+            names,
+            child: Mutex::new(svscan(dir)),
             began: Instant::now(),
             numbers: AtomicU64::new(0),
             done: Mutex::new(VecDeque::new()),
             wrong: Mutex::new(None),
             bell: Bell::default(),
         }
+    }
+
+    /// svtree's pid.
+    pub fn svscan(&self) -> i32 {
+        lock(&self.child).id().cast_signed()
+    }
+
+    /// Starts another svtree in the place of one that has ended.
+    pub fn start_again(&self) {
+        let mut child = lock(&self.child);
+        child.wait().expect("wait");
+        *child = svscan(&self.dir);
     }
 
     /// A command as a client of this tree.
@@ -146,7 +157,7 @@ impl World {
     /// Sends svtree a signal.
     pub fn signal_svscan(&self, signal: Signal) {
         if self.svscan_lives() {
-            let pid = rustix::process::Pid::from_raw(self.svscan).expect("a pid");
+            let pid = rustix::process::Pid::from_raw(self.svscan()).expect("a pid");
             rustix::process::kill_process(pid, signal).expect("it is ours");
         }
     }
@@ -172,7 +183,7 @@ impl World {
     /// All processes of the tree but svtree itself.
     pub fn processes(&self) -> Vec<Process> {
         let mut found = processes::marked(MARK, &self.dir);
-        found.retain(|process| process.pid != self.svscan);
+        found.retain(|process| process.pid != self.svscan());
         found
     }
 
@@ -226,6 +237,13 @@ impl Drop for World {
             }
         }
     }
+}
+
+fn svscan(dir: &Path) -> Child {
+    let output = File::options().create(true).append(true).open(dir.join("stderr")).expect("a file for output");
+    let mut command = command(dir, SVTREE);
+    command.args(["run", "services", "--log", "none"]).stdout(Stdio::null()).stderr(output);
+    command.spawn().expect("svtree starts")
 }
 
 fn command(dir: &Path, program: impl AsRef<Path>) -> Command {

@@ -113,9 +113,9 @@ impl Tree {
         for (place, unit) in chain {
             match self.groups.get(&self.graph.groups[*place].name).map(|group| &group.course) {
                 // They fail as they are stopped, the last one first.
-                Some(Course::Failed(why, done)) => {
-                    let fails = *done || self.is_last(number, *place);
-                    return if fails { Gate::Fail(why.clone()) } else { Gate::Closed(why.clone()) };
+                Some(Course::Failed(_, done)) => {
+                    let (why, fails) = (self.innermost_failure(number), *done || self.is_last(number, *place));
+                    return if fails { Gate::Fail(why) } else { Gate::Closed(why) };
                 }
                 Some(Course::Stopping(from, why)) if unit >= from => {
                     let is_last = self.is_last(number, *place);
@@ -134,6 +134,17 @@ impl Tree {
             None if together => Gate::Once,
             None => Gate::Open,
         }
+    }
+
+    /// Why the innermost of the failed groups that a module is in has failed. That an outer one begins anew is no news to
+    /// it: a second word of the same would undo a letter that is on its way.
+    fn innermost_failure(&self, number: usize) -> String {
+        let mut groups = self.graph.chains[number].iter().rev().map(|(place, _)| &self.graph.groups[*place].name);
+        let failure = |name| match self.groups.get(name).map(|group| &group.course) {
+            Some(Course::Failed(why, _)) => Some(why.clone()),
+            Some(Course::Stopping(..) | Course::Open) | None => None,
+        };
+        groups.find_map(failure).unwrap_or_default()
     }
 
     fn is_together(&self, place: usize) -> bool {
