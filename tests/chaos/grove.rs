@@ -51,8 +51,8 @@ pub struct Grove<'a> {
     pub forest: &'a Forest,
     pub rules: &'a Mutex<Rules<'a>>,
     pub random: Random,
-    /// The deaths that were brought about in this round and in the one before.
-    pub deaths: [Vec<String>; 2],
+    /// The deaths that were brought about in this round and in those before it: four rounds last longer than any period.
+    pub deaths: [Vec<String>; 4],
     /// What was taken away, and where it is.
     pub out: Vec<(String, PathBuf)>,
     pub actions: u64,
@@ -78,7 +78,7 @@ impl<'a> Grove<'a> {
         let kind = KINDS[(number % KINDS.len() as u64) as usize];
         self.note(&format!("--- round {number}: {kind:?}"));
         lock(self.rules).begin();
-        self.deaths.swap(0, 1);
+        self.deaths.rotate_right(1);
         self.deaths[0].clear();
         while Instant::now() < end && self.world.wrong().is_none() {
             self.act(kind);
@@ -260,7 +260,7 @@ pub fn run(world: &World, forest: &Forest, time: Duration, seed: u64, look: Dura
         forest,
         rules: &rules,
         random: Random::new(seed),
-        deaths: [Vec::new(), Vec::new()],
+        deaths: Default::default(),
         out: Vec::new(),
         actions: 0,
     };
