@@ -129,4 +129,6 @@ fn said(name: &ModuleName) -> String {
 }
 
 #[cfg(test)]
+mod scenes;
+#[cfg(test)]
 mod tests;
