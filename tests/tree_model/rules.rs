@@ -61,6 +61,12 @@ impl World {
     /// After the tree has said what there is to say, to some of them to stop.
     pub fn check_words(&mut self, stops: &[usize]) -> Result<(), String> {
         self.recount();
+        for place in 0..self.law.groups.len() {
+            let fails = self.fails(place);
+            if self.failing[place] && !fails {
+                return Err(format!("group {} has failed, and begins anew unasked", self.law.groups[place].name));
+            }
+        }
         for (number, part) in self.parts.iter().enumerate().filter(|(_, part)| part.known) {
             let Some((Gate::Open | Gate::Once, _)) = part.word else { continue };
             let name = &self.scene.modules[number].name;
@@ -118,6 +124,12 @@ impl World {
         })
     }
 
+    /// Whether a group fails or has failed.
+    fn fails(&self, place: usize) -> bool {
+        let said = self.tree.group(&self.law.groups[place].name);
+        said.is_some_and(|(_, why, _)| why.is_some_and(|why| why.starts_with("group ")))
+    }
+
     /// Whether neither a group nor one that it is in is being stopped or has failed.
     fn is_open(&self, number: usize) -> bool {
         let ends = |place: usize| self.state(place) == GroupState::Stopping || self.has_failed(place);
@@ -144,7 +156,11 @@ impl World {
         let deaths = since.map(|since| standing.deaths - since.deaths);
         let gave_up = standing.stand == Stand::Failed;
         let was_open = self.is_open(number);
+        let failed: Vec<bool> = (0..self.law.groups.len()).map(|place| self.fails(place)).collect();
         hear(self);
+        for (place, failed) in failed.into_iter().enumerate() {
+            self.failing[place] |= !failed && self.fails(place);
+        }
         let law = std::rc::Rc::clone(&self.law);
         let Some((place, _)) = law.innermost(number) else { return Ok(()) };
         let (Some(most), Some(deaths)) = (law.groups[place].policy.intensity, deaths) else {

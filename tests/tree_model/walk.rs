@@ -171,8 +171,13 @@ fn digest(world: &World, means: Means) -> String {
     }
     let counted: Vec<Vec<u64>> =
         world.counted.iter().map(|all| all.iter().map(|at| world.now - at).collect()).collect();
-    let _ =
-        write!(text, "{} {means:?} {:?} {:?} {}", world.heard, all(&world.doomed), counted, world.tree.intentions(now));
+    let World { heard, failing, .. } = world;
+    let _ = write!(
+        text,
+        "{heard} {failing:?} {means:?} {:?} {counted:?} {}",
+        all(&world.doomed),
+        world.tree.intentions(now)
+    );
     text
 }
 
@@ -323,6 +328,9 @@ fn one_for_all() {
 fn rest_for_one() {
     let slow = pair(Awaits::Word, group(Strategy::RestForOne, None, OnFailure::Stop));
     walk(slow, Means { deaths: 1, fails: 1, ..Means::default() });
+    let three = ["g/a", "g/b", "g/c"].map(module);
+    let policy = group(Strategy::RestForOne, None, OnFailure::Stop);
+    walk(scene(&three, &[("g", policy)]), Means { deaths: 2, ..Means::default() });
 }
 
 #[test]

@@ -99,6 +99,8 @@ pub struct World {
     pub remembers: bool,
     /// When the restarts of each group were heard of that count.
     pub counted: Vec<Vec<u64>>,
+    /// Which groups fail or have failed, and have not been asked for since.
+    pub failing: Vec<bool>,
 }
 
 /// What happens next.
@@ -201,6 +203,7 @@ impl World {
         let mut world = World {
             parts: scene.modules.iter().map(Part::new).collect(),
             counted: vec![Vec::new(); law.groups.len()],
+            failing: vec![false; law.groups.len()],
             law,
             tree: Tree::new(false),
             now: 1000,
@@ -304,7 +307,12 @@ impl World {
                 self.parts[number].fails = true;
                 Ok(())
             }
-            Move::Letter(number, command) => self.feed(number, Event::Command(command)),
+            Move::Letter(number, command) => {
+                if matches!(command, Command::Up | Command::Once) {
+                    self.law.chains[number].iter().for_each(|(place, _)| self.failing[*place] = false);
+                }
+                self.feed(number, Event::Command(command))
+            }
             Move::Time => {
                 self.now += 1;
                 let due = |part: &Part| {
@@ -338,6 +346,7 @@ impl World {
                 }
                 self.plant();
                 self.counted.iter_mut().for_each(Vec::clear);
+                self.failing.fill(false);
                 self.doomed.clear();
                 self.remembers = false;
                 for number in 0..self.parts.len() {
@@ -354,6 +363,7 @@ impl World {
                 self.parts.iter_mut().for_each(|part| part.before.clear());
                 self.doomed.clear();
                 self.remembers = false;
+                self.failing.fill(false);
                 self.recount();
                 Ok(())
             }
