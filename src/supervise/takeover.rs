@@ -162,17 +162,7 @@ impl Supervise {
             started: self.between,
             since: clock::boottime().saturating_sub(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX)),
             last_start: history.last_start.map(|moment| moment.0),
-            until: match self.machine.phase() {
-                Phase::Waiting { until } => Some(until.0),
-                Phase::Down
-                | Phase::Failed
-                | Phase::Held
-                | Phase::Starting
-                | Phase::Up { .. }
-                | Phase::Stopping { .. } => None,
-                Phase::Sweeping { .. } | Phase::Looking { .. } | Phase::StartingFinish => None,
-                Phase::Finishing { .. } | Phase::Gone => None,
-            },
+            until: self.machine.until().map(|until| until.0),
             counted: history.counted.iter().map(|(moment, core)| (moment.0, *core)).collect(),
             streak: history.streak,
             failed: matches!(self.machine.phase(), Phase::Failed),

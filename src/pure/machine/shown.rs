@@ -107,6 +107,17 @@ impl Machine {
         Standing { number, stand, wanted, runs, may, deaths: self.deaths, spawns: self.spawns }
     }
 
+    /// When it is started again, if that is a matter of time.
+    #[must_use]
+    pub fn until(&self) -> Option<Moment> {
+        match self.phase {
+            Phase::Waiting { until } => Some(until),
+            Phase::Down | Phase::Failed | Phase::Held | Phase::Starting | Phase::Up { .. } => None,
+            Phase::Stopping { .. } | Phase::Sweeping { .. } | Phase::Looking { .. } => None,
+            Phase::StartingFinish | Phase::Finishing { .. } | Phase::Gone => None,
+        }
+    }
+
     /// What `state.json` says, but for what only the driver knows: name, directory and record.
     #[must_use]
     pub fn state(&self, now: Stamp) -> State {
@@ -131,17 +142,7 @@ impl Machine {
             adopted: self.adopted,
             followed: self.followed && status.running == Running::Program,
             restarts: self.starts.saturating_sub(1),
-            next_start: match self.phase {
-                Phase::Waiting { until } => Some(now.wall_of(until).rfc3339()),
-                Phase::Down
-                | Phase::Failed
-                | Phase::Held
-                | Phase::Starting
-                | Phase::Up { .. }
-                | Phase::Stopping { .. } => None,
-                Phase::Sweeping { .. } | Phase::Looking { .. } | Phase::StartingFinish => None,
-                Phase::Finishing { .. } | Phase::Gone => None,
-            },
+            next_start: self.until().map(|until| now.wall_of(until).rfc3339()),
             reason: self
                 .reason()
                 .map(str::to_owned)
@@ -159,17 +160,7 @@ impl Machine {
             status: self.status(),
             state: self.state_name(),
             ready: self.is_ready(),
-            until: match self.phase {
-                Phase::Waiting { until } => Some(until),
-                Phase::Down
-                | Phase::Failed
-                | Phase::Held
-                | Phase::Starting
-                | Phase::Up { .. }
-                | Phase::Stopping { .. } => None,
-                Phase::Sweeping { .. } | Phase::Looking { .. } | Phase::StartingFinish => None,
-                Phase::Finishing { .. } | Phase::Gone => None,
-            },
+            until: self.until(),
             reason: self.reason().map(str::to_owned),
             mistake: self.mistake.clone(),
             exits_total: self.exits_total,
