@@ -377,9 +377,11 @@ impl Load<'_> {
         }
     }
 
-    /// What makes it a module is removed.
+    /// What makes it a module is removed. Not of one that has left, or is about to: it may stay out, since what is put back
+    /// at once was never gone.
     fn gut(&mut self, at: usize, entry: &mut Entry) {
-        let Some(dir) = entry.dir.as_mut().filter(|_| entry.kind == Kind::Module) else { return };
+        let is_in = !entry.leaving && !entry.must_leave && !entry.left;
+        let Some(dir) = entry.dir.as_mut().filter(|_| entry.kind == Kind::Module && is_in) else { return };
         self.world.note(at, "gutted".to_owned());
         dir.broken = false;
         for file in ["run", "service.toml"] {
@@ -387,7 +389,6 @@ impl Load<'_> {
             assert!(removed.is_ok() || !self.world.service(at).join(file).exists(), "gutting {at}");
         }
         (entry.kind, entry.fresh) = (Kind::Incomplete, true);
-        (entry.leaving, entry.must_leave, entry.left) = (false, false, false);
         (entry.want, entry.alarms) = (None, None);
     }
 
