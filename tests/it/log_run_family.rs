@@ -13,7 +13,7 @@ use crate::harness::{Tree, alive, eventually, executable, logged_lines, logged_s
 /// Prints the numbers from 1 to 100,000 in a second or two, then rests.
 const COUNTING: &str = "#!/bin/sh
 i=0
-while [ $i -lt 100 ]; do seq $((i * 1000 + 1)) $((i * 1000 + 1000)); sleep 0.02; i=$((i + 1)); done
+while [ $i -lt 200 ]; do seq $((i * 1000 + 1)) $((i * 1000 + 1000)); sleep 0.02; i=$((i + 1)); done
 echo >> \"$SVTREE_IT/notes/done\"
 exec sleep 1000
 ";
@@ -36,14 +36,14 @@ fn counting(tree: &Tree, logger: &str) -> PathBuf {
 fn is_whole(tree: &Tree, entry: &Path) {
     let main = entry.join("log/main");
     eventually("all to be printed", || !tree.notes("done").is_empty());
-    eventually("all to be read", || logged_lines(&main).last().is_some_and(|line| line == "100000"));
+    eventually("all to be read", || logged_lines(&main).last().is_some_and(|line| line == "200000"));
     let wrong = logged_lines(&main)
         .iter()
         .zip(1..)
         .find(|(line, number)| **line != number.to_string())
         .map(|(line, number)| format!("{line} in the place of {number}"));
     assert_eq!(wrong, None);
-    assert_eq!(logged_lines(&main).len(), 100_000);
+    assert_eq!(logged_lines(&main).len(), 200_000);
 }
 
 /// Pauses the program, and waits until its logger has written all there is.
@@ -63,7 +63,7 @@ fn survives_term_and_a_dead_svtree(logger: &str, at_rest: bool) {
     let tree = Tree::running();
     let entry = counting(&tree, logger);
     let web = tree.up("web");
-    for _ in 0..4 {
+    for _ in 0..10 {
         let log = tree.up("web/log");
         if at_rest {
             rest(&tree, &entry);
