@@ -39,7 +39,7 @@ pub fn run(request: Request) -> Result<u8, String> {
     let held = held_signals(detached);
     raw::prepare_process_alone(&held);
     let mut module = Module::new(request)?;
-    let home = module.place.open(module.service.as_fd()).map_err(|error| failed(&module.place.path(), &error))?;
+    let (home, _) = module.place.open(module.service.as_fd()).map_err(|error| failed(&module.place.path(), &error))?;
     home::open_logs(home.as_fd()).map_err(|(name, error)| failed(&module.place.path().join(name), &error))?;
     if detached {
         raw::detach().map_err(|error| format!("going to the background: {}", plain(&error)))?;
@@ -186,7 +186,7 @@ impl Keeper {
     fn configure(&mut self, at_once: bool) {
         let Module { place, service, .. } = &self.module;
         // The status directory may be another one by now.
-        if let Ok(home) = place.open(service.as_fd()) {
+        if let Ok((home, _)) = place.open(service.as_fd()) {
             self.module.configure(home.as_fd());
         }
         self.mailbox.send(Mail::Configured(Arc::clone(&self.module.loaded), at_once));

@@ -36,7 +36,7 @@ use crate::pure::name::{ModuleName, printable};
 use crate::pure::reconcile::{self, Actual, Id, Step};
 use crate::pure::time::Moment;
 use crate::pure::tree::Tree;
-use crate::supervise::{Loaded, Logging, Mail, Report};
+use crate::supervise::{Loaded, Logging, Mail, Report, Starting};
 use crate::unix::cgroup::Cgroups;
 use crate::unix::controllers::Controllers;
 use crate::unix::home::{self, Root};
@@ -249,6 +249,7 @@ struct Parent {
     suspects: Suspects,
     /// When the code that only starts took is given back.
     trim_at: Option<Moment>,
+    trims: bool,
     /// When the status root itself is looked at, if it is to be.
     root_at: Option<Moment>,
     root_trouble: Repeated,
@@ -299,6 +300,7 @@ impl Parent {
             code: None,
             suspects: Suspects::default(),
             trim_at: None,
+            trims: false,
             root_at: None,
             root_trouble: Repeated::default(),
             upgrade,
@@ -342,6 +344,10 @@ impl Parent {
         let left = deadline.map_or(LOOK, |deadline| deadline.since(clock::moment())).min(LOOK);
         let silent = never();
         let nudges = self.watch.as_ref().map_or(&silent, Watch::nudges).clone();
+        if std::mem::take(&mut self.trims) {
+            // Last of all: what runs between this and the wait would be there again.
+            raw::trim_code();
+        }
         let mut changed = true;
         select! {
             recv(self.reports) -> report => {
@@ -374,12 +380,14 @@ impl Parent {
             default(left) => {}
         }
         if self.trim_at.is_some_and(|at| at <= clock::moment()) {
-            self.trim_at = None;
-            raw::trim_code();
-            for thread in self.threads.values_mut().filter(|thread| thread.is_rich) {
+            let mut rich = self.threads.values_mut().filter(|thread| thread.is_rich).peekable();
+            // What these do is code, too: it is given back once they have.
+            self.trim_at = rich.peek().map(|_| clock::moment().plus(TRIM_AFTER));
+            for thread in rich {
                 thread.is_rich = false;
                 thread.mailbox.send(Mail::Rest);
             }
+            self.trims = self.trim_at.is_none();
         }
         changed
     }
@@ -394,10 +402,12 @@ impl Parent {
             };
             let mut refused = BTreeMap::new();
             let mut acted = false;
+            let mut starting = Starting::many(plan.steps.iter().filter(|step| matches!(step, Step::Start(..))).count());
             for step in plan.steps {
                 match step {
                     Step::Start(name, id) => {
                         self.start(&name, id);
+                        starting.next();
                         acted = true;
                     }
                     Step::Retire(name) if self.is_held_up(&name) => {}

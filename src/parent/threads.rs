@@ -145,15 +145,16 @@ impl Parent {
 
     /// Whether there are descriptors for one more module, so that those that run have what a restart or a record takes.
     fn room(&self) -> Result<(), String> {
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-        let device = |path: &Path| rustix::fs::stat(path).map(|stat| stat.st_dev);
-        let near = matches!((device(&self.services), device(&self.status)), (Ok(one), Ok(other)) if one == other);
-        let each = MODULE_DESCRIPTORS
-            + if near { 0 } else { FAR_DESCRIPTORS }
-            + if self.options.log == To::None { 0 } else { SAID_DESCRIPTORS };
+        let Some(limit) = rustix::process::getrlimit(rustix::process::Resource::Nofile).current else { return Ok(()) };
+        let each = MODULE_DESCRIPTORS + if self.options.log == To::None { 0 } else { SAID_DESCRIPTORS };
         let channels = self.loggers * CHANNEL_DESCRIPTORS;
-        let most = limit.map(|limit| limit.saturating_sub(OWN_DESCRIPTORS + channels) / each);
-        match most.filter(|most| self.threads.len() as u64 >= *most) {
+        let most = |each: u64| limit.saturating_sub(OWN_DESCRIPTORS + channels) / each;
+        let is_full = |most: &u64| self.threads.len() as u64 >= *most;
+        let device = |path: &Path| rustix::fs::stat(path).map(|stat| stat.st_dev);
+        let near = || matches!((device(&self.services), device(&self.status)), (Ok(one), Ok(other)) if one == other);
+        // It takes a look at the disk to say that it is less.
+        let far = Some(most(each + FAR_DESCRIPTORS)).filter(is_full);
+        match far.map(|far| if near() { most(each) } else { far }).filter(is_full) {
             Some(most) => Err(format!("too many open files: the limit leaves room for {most} modules")),
             None => Ok(()),
         }

@@ -26,8 +26,8 @@ impl Supervise {
         // What a program that was taken over was started with is not known.
         let at_once = at_once || self.origin.is_none();
         if at_once && let Some(origin) = &mut self.origin {
-            let Rules { forking, awaits, .. } = origin.rules;
-            origin.rules = Rules { forking, awaits, ..policy.rules() };
+            let Rules { forking, awaits, .. } = origin.rules();
+            origin.adjusted = Some(Box::new(Rules { forking, awaits, ..policy.rules() }));
         }
         if at_once {
             self.change_health();
@@ -37,7 +37,7 @@ impl Supervise {
         let event = Event::Configured(Configured {
             at_once: at_once.then(|| policy.rules()),
             changed: self.origin.as_ref().is_some_and(|origin| {
-                origin.rules != policy.rules()
+                origin.rules() != policy.rules()
                     || origin.loaded.logged != self.task.loaded.logged
                     || self.asks_for_other_alarms()
                     || !origin.loaded.policy.starts_as(policy)

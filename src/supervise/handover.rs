@@ -167,7 +167,7 @@ impl Supervise {
             draining: self.draining,
             origin: self.origin.as_ref().map(|origin| HandedOrigin {
                 loaded: (origin.loaded != self.task.loaded).then(|| (*origin.loaded).clone()),
-                rules: origin.rules,
+                rules: origin.rules(),
                 run: origin.run,
             }),
             scripts: self.scripts.iter().map(Script::handed).collect(),
@@ -196,7 +196,8 @@ impl Supervise {
         if let Some(HandedOrigin { loaded, rules, run }) = origin {
             self.machine.adjust(rules);
             let loaded = loaded.map_or_else(|| Arc::clone(&self.task.loaded), Arc::new);
-            self.origin = Some(Origin { loaded, rules, run });
+            let adjusted = (rules != loaded.policy.rules()).then(|| Box::new(rules));
+            self.origin = Some(Origin { loaded, adjusted, run });
         }
         self.scripts = scripts.into_iter().filter_map(Script::handed_down).collect();
         self.checks = checks.iter().filter_map(Check::handed_down).collect();

@@ -8,6 +8,7 @@ mod care;
 mod checks;
 mod child;
 mod configured;
+mod crowd;
 mod ended;
 mod handover;
 mod helper;
@@ -28,13 +29,13 @@ mod thread;
 
 use std::collections::VecDeque;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use self::alarms::Alarms;
 use self::care::Care;
 use self::checks::{Asked, Check};
 use self::child::Child;
+pub use self::crowd::Starting;
 pub use self::handover::{Beginning, HandOver, Handed};
 use self::left::{Candidate, Sweep};
 use self::limited::{InForce, Memory};
@@ -53,18 +54,20 @@ use crate::pure::machine::{Action, Event, Machine, NotStarted, Phase};
 use crate::pure::restart::Tally;
 use crate::pure::time::Moment;
 use crate::unix::cgroup::Cgroup;
+use crate::unix::clock;
 use crate::unix::home::{Home, Level, NotOpened};
 use crate::unix::inbox::{Inbox, Ready};
 use crate::unix::prints::{Glance, Prints};
 use crate::unix::raw;
 use crate::unix::remains::{Executable, Remaining};
 use crate::unix::report::Repeated;
-use crate::unix::{clock, pidfd};
 
 /// Supervises a module until it is told to leave; runs in a thread of its own.
 #[must_use]
-pub fn run(task: Box<Task>, beginning: Beginning, inbox: &Inbox<Mail>) -> Why {
-    match open(task, beginning) {
+pub fn run(task: Box<Task>, beginning: Beginning, inbox: &Inbox<Mail>, starting: Starting) -> Why {
+    let opened = open(task, beginning);
+    drop(starting);
+    match opened {
         Ok(supervise) => supervise.run(inbox),
         Err(error) => Why::NotOpened(error.to_string()),
     }
@@ -85,6 +88,7 @@ fn open(task: Box<Task>, beginning: Beginning) -> Result<Box<Supervise>, NotOpen
             supervise.hold_said()?;
             supervise.begin();
             supervise.let_logger_go();
+            supervise.home.is_in_use();
             Ok(supervise)
         }
         Beginning::Inherited(inherited) => Ok(Supervise::inherit(task, *inherited)),
@@ -168,8 +172,10 @@ struct Supervise {
     /// An `r` was passed on: what follows it waits for what the parent reads.
     rereading: bool,
     publish_failed: bool,
-    /// What the records are to say waits for a quiet moment.
+    /// What the records are to say waits for a quiet moment,
     unpublished: bool,
+    /// and so does whoever they still name.
+    unreaped: Vec<Pid>,
     healing: Repeated,
     why: Option<Why>,
     /// A logger whose module is gone.
@@ -238,6 +244,7 @@ impl Supervise {
             rereading: false,
             publish_failed: false,
             unpublished: false,
+            unreaped: Vec::new(),
             healing: Repeated::default(),
             why: None,
             draining: None,
@@ -289,7 +296,8 @@ impl Supervise {
         if self.is_late_to_tell() {
             self.tell();
         }
-        let soon = clock::moment().plus(REST_AFTER);
+        let patience = if self.unpublished { crowd::patience() } else { Duration::ZERO };
+        let soon = clock::moment().plus(REST_AFTER + patience);
         let deadline = self.deadline();
         let ready = inbox.wait(&self.descriptors(), Some(deadline.map_or(soon, |deadline| deadline.min(soon))));
         let is_due = deadline.is_some_and(|deadline| deadline <= clock::moment());
@@ -513,10 +521,10 @@ impl Supervise {
             Action::Sweep { leader, signal, whole } => self.sweep(leader, signal, whole).then_some(Event::Swept),
             Action::Publish => self.publish(),
             Action::Reap(pid) => {
-                pidfd::reap(pid);
-                self.spent = None;
-                // Unless the next one has taken its place already.
-                let _ = self.task.program.compare_exchange(pid.get(), 0, Ordering::SeqCst, Ordering::SeqCst);
+                self.unreaped.push(pid);
+                if !self.unpublished {
+                    self.reap();
+                }
                 None
             }
             Action::Reload => {

@@ -9,7 +9,7 @@ use std::thread::Builder;
 use std::time::Duration;
 
 use super::rights::Found;
-use super::{Child, Loaded, Mail, Report, Supervise};
+use super::{Child, Loaded, Mail, Report, Starting, Supervise};
 use crate::pure::accounts::Ids;
 use crate::pure::config::Rules;
 use crate::pure::exit::{How, Pid, Signal};
@@ -29,10 +29,17 @@ use crate::unix::{adopt, clock, pidfd, report};
 #[derive(Debug)]
 pub(super) struct Origin {
     pub(super) loaded: Arc<Loaded>,
-    /// The part of its policy that is in force: what was changed of it at once is not waited for.
-    pub(super) rules: Rules,
+    /// The part of its policy that is in force, if that is another one: what was changed of it at once is not waited for.
+    pub(super) adjusted: Option<Box<Rules>>,
     /// The file itself.
     pub(super) run: Option<Print>,
+}
+
+impl Origin {
+    /// The part of its policy that is in force.
+    pub(super) fn rules(&self) -> Rules {
+        self.adjusted.as_deref().copied().unwrap_or_else(|| self.loaded.policy.rules())
+    }
 }
 
 /// A program that ended, and how is not known yet.
@@ -104,14 +111,14 @@ impl Supervise {
         let groups = self.task.cgroups.clone()?;
         let usable = |group: &&Cgroup| group.is_fresh() && groups.has(group);
         if let Some(group) = self.cgroup.as_ref().filter(usable)
-            && let Some(held) = self.group_held.take().or_else(|| group.open().ok())
+            && let Some(held) = self.group_held.take().or_else(|| groups.hold(group).ok())
         {
             return Some(held);
         }
         self.group_held = None;
         // What a predecessor's program left is found there until something is started in another one.
         let group = groups.module(self.task.id).ok()?;
-        let held = group.open().ok()?;
+        let held = groups.hold(&group).ok()?;
         self.cgroup = Some(group);
         self.limit_anew();
         Some(held)
@@ -169,7 +176,7 @@ impl Supervise {
                 self.not_started = None;
                 self.lines.push((Level::Notice, format!("started pid {}", started.pid)));
                 let loaded = Arc::clone(&self.task.loaded);
-                self.origin = Some(Origin { rules: loaded.policy.rules(), loaded, run: prints.run });
+                self.origin = Some(Origin { loaded, adjusted: None, run: prints.run });
                 self.machine_takes_policy();
                 self.begin_care(word.map(|(word, _)| word.own));
                 let pid = self.started(started);
@@ -316,7 +323,9 @@ impl Supervise {
         if !finishing {
             self.mourn();
         }
+        let starting = Starting::one();
         self.feed(Event::Exited(Ended { pid, how, oom, left, finish }));
+        drop(starting);
         self.drop_candidate();
         if self.child.is_none() || matches!(self.machine.phase(), Phase::Finishing { .. }) {
             self.end_care();

@@ -3,15 +3,16 @@
 //! Must never decide what is true: the machine says it.
 
 use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::Ordering;
 
-use super::{FIFO_READS, Report, Supervise};
+use super::{FIFO_READS, Report, Supervise, crowd};
 use crate::pure::machine::{Event, NotStarted, Phase};
 use crate::pure::name::escaped;
 use crate::pure::state::State;
 use crate::pure::time::Stamp;
 use crate::pure::vitals::Words;
 use crate::unix::home::{Level, NotOpened};
-use crate::unix::{clock, report};
+use crate::unix::{clock, pidfd, report};
 
 impl Supervise {
     /// Whether the status directory is about to be removed.
@@ -80,17 +81,36 @@ impl Supervise {
     }
 
     pub(super) fn publish(&mut self) -> Option<Event> {
-        if self.is_going() {
-            // Only what stays in the service directory.
-            self.home.publish_view(&self.machine.status());
-            return None;
-        }
-        // Of a thousand modules that are stopped at once most have ended before anybody could read that they stop.
-        if self.removes && !self.unpublished {
+        // Of a thousand modules that are stopped at once most have ended before anybody could read that they stop; and of a
+        // thousand that start, the last is not to wait for what is written of the first.
+        let starts = || matches!(self.machine.phase(), Phase::Up { .. }) && crowd::is_there();
+        if !self.unpublished && !self.is_going() && (self.removes || starts()) {
             self.unpublished = true;
             return None;
         }
         self.unpublished = false;
+        let again = if self.is_going() {
+            // Only what stays in the service directory.
+            self.home.publish_view(&self.machine.status());
+            None
+        } else {
+            self.publish_now()
+        };
+        self.reap();
+        again
+    }
+
+    /// Collects those whom no record names any more.
+    pub(super) fn reap(&mut self) {
+        for pid in std::mem::take(&mut self.unreaped) {
+            pidfd::reap(pid);
+            self.spent = None;
+            // Unless the next one has taken its place already.
+            let _ = self.task.program.compare_exchange(pid.get(), 0, Ordering::SeqCst, Ordering::SeqCst);
+        }
+    }
+
+    fn publish_now(&mut self) -> Option<Event> {
         let now = clock::stamp();
         let (status, state) = (self.machine.status(), self.state(now).encode());
         let mut result = self.home.publish(&status, &state);

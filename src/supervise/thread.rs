@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use crossbeam_channel::Sender;
 
-use super::{Beginning, Mail, Report, Task, Why, run};
+use super::{Beginning, Mail, Report, Starting, Task, Why, run};
 use crate::pure::exit::Pid;
 use crate::pure::name::ModuleName;
 use crate::unix::inbox::Inbox;
@@ -54,8 +54,9 @@ impl Reports {
 /// There can be no more threads.
 pub fn start(task: Box<Task>, beginning: Beginning, inbox: Inbox<Mail>) -> io::Result<raw::Thread> {
     let (module, program, reports) = (task.name.clone(), Arc::clone(&task.program), task.reports.clone());
+    let starting = Starting::one();
     raw::Thread::spawn(module.clone().as_bytes(), STACK, move || {
-        let why = catch_unwind(AssertUnwindSafe(|| run(task, beginning, &inbox)));
+        let why = catch_unwind(AssertUnwindSafe(|| run(task, beginning, &inbox, starting)));
         gone(module, why.ok(), &program, &reports);
     })
 }

@@ -4,14 +4,14 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{Mode, OFlags, mkdirat, openat};
 
-use super::raw;
+use super::{pseudo, raw};
 use crate::pure::exit::Pid;
 use crate::pure::reconcile::Id;
 
@@ -21,6 +21,8 @@ pub struct Cgroups {
     mount: PathBuf,
     /// The group of the tree, below the mount.
     own: String,
+    /// The same, held: to walk there takes as long as to make a group.
+    held: OwnedFd,
     /// Whether processes can be born in a group.
     births: bool,
 }
@@ -47,9 +49,10 @@ impl Cgroups {
         let trial = Cgroup { path: String::new(), directory: directory.join("trial"), fresh: true, old: false };
         trial.remove();
         make(&trial.directory)?;
-        let births = trial.open().is_ok_and(|held| raw::can_be_born_in(held.as_fd()));
+        let births = hold(rustix::fs::CWD, &trial.directory).is_ok_and(|held| raw::can_be_born_in(held.as_fd()));
         trial.remove();
-        Ok(Cgroups { mount, own, births })
+        let held = hold(rustix::fs::CWD, &directory)?;
+        Ok(Cgroups { mount, own, held, births })
     }
 
     /// The group of the module with this service directory, by device, inode and instance, made if it is not there.
@@ -57,18 +60,29 @@ impl Cgroups {
     /// # Errors
     /// It cannot be made.
     pub fn module(&self, id: Id) -> io::Result<Cgroup> {
-        let path = format!("{}/{}", self.own, number(id));
+        let number = number(id);
+        let path = format!("{}/{number}", self.own);
         let directory = below(&self.mount, &path);
-        let mut fresh = fs::create_dir(&directory).is_ok();
+        let make_new = || mkdirat(&self.held, number.as_str(), Mode::from_raw_mode(0o777)).is_ok();
+        let mut fresh = make_new();
         if !fresh {
             // A new one, if nothing is in it: one that everything was killed in kills what is born in it.
             remove(&directory);
-            fresh = fs::create_dir(&directory).is_ok();
+            fresh = make_new();
         }
         if !fresh {
             make(&directory)?;
         }
         Ok(Cgroup { path, directory, fresh: fresh && self.births, old: !fresh })
+    }
+
+    /// Holds the group of a module, for a clone into it.
+    ///
+    /// # Errors
+    /// It is gone, or none of this tree.
+    pub fn hold(&self, group: &Cgroup) -> io::Result<OwnedFd> {
+        let name = group.directory.file_name().filter(|_| self.has(group));
+        hold(self.held.as_fd(), Path::new(name.ok_or(io::ErrorKind::NotFound)?))
     }
 
     /// Has a controller in the groups of modules.
@@ -251,15 +265,6 @@ impl Cgroup {
         self.fresh
     }
 
-    /// Holds it, for a clone into it.
-    ///
-    /// # Errors
-    /// It is gone.
-    pub fn open(&self) -> io::Result<OwnedFd> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(openat(rustix::fs::CWD, &self.directory, flags, Mode::empty())?)
-    }
-
     /// The processes in it and in the groups below it.
     ///
     /// # Errors
@@ -281,7 +286,7 @@ impl Cgroup {
     /// # Errors
     /// It cannot be told.
     pub fn holds(&self, pid: Pid) -> io::Result<bool> {
-        let groups = match fs::read_to_string(format!("/proc/{pid}/cgroup")) {
+        let groups = match pseudo::text(format!("/proc/{pid}/cgroup")) {
             Ok(groups) => groups,
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => return Ok(false),
             Err(error) => return Err(error),
@@ -304,8 +309,12 @@ impl Cgroup {
     }
 }
 
+fn hold(at: BorrowedFd<'_>, directory: &Path) -> io::Result<OwnedFd> {
+    Ok(openat(at, directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
 fn collect(directory: &Path, found: &mut Vec<Pid>) -> io::Result<()> {
-    match fs::read_to_string(directory.join("cgroup.procs")) {
+    match pseudo::text(directory.join("cgroup.procs")) {
         Ok(text) => found.extend(text.lines().filter_map(|pid| Pid::new(pid.parse().ok()?))),
         // A group below that went away meanwhile; or its own, which somebody removed, with nothing in it then.
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => return Ok(()),
@@ -334,6 +343,13 @@ fn groups_in(directory: &Path) -> Vec<PathBuf> {
 }
 
 pub(super) fn remove(directory: &Path) {
-    groups_in(directory).iter().for_each(|group| remove(group));
-    let _ = fs::remove_dir(directory);
+    match fs::remove_dir(directory) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        // One that has groups in it, or processes.
+        Err(_) => {
+            groups_in(directory).iter().for_each(|group| remove(group));
+            let _ = fs::remove_dir(directory);
+        }
+    }
 }

@@ -27,6 +27,7 @@ pub mod pidfd;
 pub mod pipe;
 pub mod prints;
 pub mod probe;
+pub mod pseudo;
 pub mod raw;
 pub mod remains;
 pub mod replica;

@@ -29,25 +29,18 @@ const CONTROL: &str = "control";
 /// A file as it was: another print means that it was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Print {
-    id: Inode,
-    size: i64,
+    /// Of device, inode, size and both times: each module has several of these.
+    digest: u64,
     changed: Wall,
-    modified: Wall,
-}
-
-/// Which file. An [`Id`] is of a directory, and larger; of these each module has several.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-struct Inode {
-    device: u64,
-    inode: u64,
 }
 
 impl Print {
     /// Of an open file, or one that was looked at.
     #[must_use]
     pub fn of(stat: &Stat) -> Print {
-        let id = Inode { device: stat.st_dev, inode: stat.st_ino };
-        Print { id, size: stat.st_size, changed: changed(stat), modified: modified(stat) }
+        let mut digest = DefaultHasher::new();
+        (stat.st_dev, stat.st_ino, stat.st_size, changed(stat), modified(stat)).hash(&mut digest);
+        Print { digest: digest.finish(), changed: changed(stat) }
     }
 
     /// Of the file at a path; `None` when there is none.
@@ -115,6 +108,13 @@ impl Prints {
         Glance::default().prints(directory)
     }
 
+    /// The same, where those two were looked at a moment ago.
+    #[must_use]
+    pub fn read_with(directory: BorrowedFd<'_>, run: Option<&Stat>, service: Option<&Stat>) -> Prints {
+        let small = Glance::default().small(directory);
+        Prints { run: run.map(Print::of), service: service.map(Print::of), small }
+    }
+
     /// Whether what a policy is read from is the same.
     #[must_use]
     pub fn ask_as(&self, other: &Prints) -> bool {
@@ -176,17 +176,24 @@ impl Glance {
     #[must_use]
     pub fn prints(&mut self, directory: BorrowedFd<'_>) -> Prints {
         self.renew(directory);
-        let mut print = |name| self.stat(directory, name).map(|stat| Print::of(&stat));
-        let (run, service) = (print(RUN), print(SERVICE));
+        let (run, service) = (self.print(directory, RUN), self.print(directory, SERVICE));
+        Prints { run, service, small: self.small(directory) }
+    }
+
+    fn small(&mut self, directory: BorrowedFd<'_>) -> Option<Small> {
         let mut small: Option<(DefaultHasher, Wall)> = None;
         for name in family::FILES.iter().map(|file| file.name).chain([family::CHECK]) {
-            if let Some(print) = print(name) {
+            if let Some(print) = self.print(directory, name) {
                 let (mut digest, youngest) = small.unwrap_or_default();
                 (name, print).hash(&mut digest);
                 small = Some((digest, youngest.max(print.changed())));
             }
         }
-        Prints { run, service, small: small.map(|(digest, changed)| Small { digest: digest.finish(), changed }) }
+        small.map(|(digest, changed)| Small { digest: digest.finish(), changed })
+    }
+
+    fn print(&mut self, directory: BorrowedFd<'_>, name: &str) -> Option<Print> {
+        self.stat(directory, name).map(|stat| Print::of(&stat))
     }
 
     /// Whether there is an executable `finish`.

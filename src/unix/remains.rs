@@ -10,7 +10,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::OnceLock;
 
 use super::cgroup::Cgroup;
-use super::{environment, pidfd, raw};
+use super::{environment, pidfd, pseudo, raw};
 use crate::pure::exit::{Pid, Signal};
 use crate::pure::name::ModuleName;
 use crate::pure::reconcile::Id;
@@ -39,7 +39,7 @@ pub struct Stat {
 /// # Errors
 /// It cannot be read, as when there are no descriptors left; nothing is known then.
 pub fn stat(pid: Pid) -> io::Result<Option<Stat>> {
-    match fs::read(format!("/proc/{pid}/stat")) {
+    match pseudo::read(format!("/proc/{pid}/stat")) {
         Ok(bytes) => Ok(parse(&bytes)),
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(None),
         Err(error) => Err(error),
@@ -343,13 +343,13 @@ pub fn heir(remains: &[Remaining]) -> Option<&Remaining> {
 fn descendants(roots: &[Pid]) -> io::Result<Vec<Pid>> {
     let own = std::process::id();
     let file = format!("/proc/self/task/{own}/children");
-    let Ok(mut orphans) = fs::read_to_string(&file) else {
+    let Ok(mut orphans) = pseudo::text(&file) else {
         // A kernel without that file.
         return everybody();
     };
     // It may leave some out while others end: see proc(5).
     orphans.push(' ');
-    orphans.push_str(&fs::read_to_string(&file).unwrap_or_default());
+    orphans.push_str(&pseudo::text(&file).unwrap_or_default());
     let pids = |text: &str| text.split_ascii_whitespace().filter_map(|pid| Pid::new(pid.parse().ok()?)).collect();
     let mut found: Vec<Pid> = pids(&orphans);
     found.extend(roots);
@@ -359,7 +359,7 @@ fn descendants(roots: &[Pid]) -> io::Result<Vec<Pid>> {
     while let Some(pid) = found.get(next) {
         for thread in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
             // One that has ended meanwhile has left its children to us: they are looked for again.
-            let children: Vec<Pid> = pids(&fs::read_to_string(thread.path().join("children")).unwrap_or_default());
+            let children: Vec<Pid> = pids(&pseudo::text(thread.path().join("children")).unwrap_or_default());
             found.extend(children.into_iter().filter(|child| child.get() > 1));
         }
         next += 1;

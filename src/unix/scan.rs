@@ -9,6 +9,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::thread::{self, Builder};
 
 use rustix::fs::{Access, AtFlags, Dir, FileType, Mode, OFlags, Stat, accessat, fstat, openat, statat};
 use rustix::io::Errno;
@@ -209,7 +210,7 @@ fn look_into(at: BorrowedFd<'_>, path: &Path, is_logger: bool) -> io::Result<Ent
     let finish = there(FINISH)?;
     let owned = [(".", Some(&stat)), (RUN, run.as_ref()), (SERVICE, service.as_ref()), (FINISH, finish.as_ref())];
     let exposed = owned.iter().find_map(|(name, stat)| exposed(name, (*stat)?));
-    let prints = Prints::read(directory.as_fd());
+    let prints = Prints::read_with(directory.as_fd(), run.as_ref(), service.as_ref());
     // A logger has none.
     let logger = if is_logger { Logger::None } else { logger(directory.as_fd())? };
     Ok(Entry::Module(Box::new(Module {
@@ -477,15 +478,54 @@ impl Found {
     /// The directory itself cannot be read.
     pub fn whole(services: &Path) -> io::Result<(Id, Found)> {
         let services = Services::hold(services, OPEN)?;
+        let names = names_of(&services.held)?;
+        let names: Vec<ModuleName> = names.iter().filter_map(|name| ModuleName::new(name.as_bytes()).ok()).collect();
+        let share = names.len().div_ceil(lookers(names.len()));
         let mut found = Found::default();
-        for name in names_of(&services.held)? {
-            if let Ok(name) = ModuleName::new(name.as_bytes()) {
-                found.add(&services, name);
+        let (own, others) = names.split_at(share.min(names.len()));
+        thread::scope(|scope| {
+            let others: Vec<_> = others
+                .chunks(share.max(1))
+                .map(|names| (names, Builder::new().spawn_scoped(scope, || Found::each(&services, names))))
+                .collect();
+            found.append(Found::each(&services, own));
+            for (names, looker) in others {
+                // Without another thread, or after a defect in it, this one looks.
+                let theirs = looker.ok().and_then(|looker| looker.join().ok());
+                found.append(theirs.unwrap_or_else(|| Found::each(&services, names)));
             }
-        }
+        });
         Ok((services.id, found))
     }
+
+    fn each(services: &Services, names: &[ModuleName]) -> Found {
+        let mut found = Found::default();
+        names.iter().for_each(|name| found.add(services, name.clone()));
+        found
+    }
+
+    fn append(&mut self, mut later: Found) {
+        self.modules.append(&mut later.modules);
+        self.unfinished.append(&mut later.unfinished);
+        self.groups.append(&mut later.groups);
+        self.policies.append(&mut later.policies);
+        self.others.append(&mut later.others);
+        self.unknown.append(&mut later.unknown);
+        self.kept.append(&mut later.kept);
+    }
 }
+
+/// How many threads look at so many entries: one, unless they are many and nothing can be started before all are seen.
+fn lookers(entries: usize) -> usize {
+    let processors = || thread::available_parallelism().map_or(1, usize::from);
+    if entries < MANY { 1 } else { processors().min(MOST_LOOKERS) }
+}
+
+/// To look at so many takes much longer than to make a thread,
+const MANY: usize = 128;
+
+/// and more of these would wait for each other in the kernel.
+const MOST_LOOKERS: usize = 4;
 
 /// A services directory, held.
 #[derive(Debug)]

@@ -40,6 +40,7 @@ mod child;
 mod clients;
 mod config;
 mod crash;
+mod crowd;
 mod daemons;
 mod dropin;
 mod enable;

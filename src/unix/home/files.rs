@@ -5,6 +5,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read};
+use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -12,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{
-    AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, Stat, fchmod, fchown, flock, fstat, linkat, mkfifoat, openat,
-    renameat, statat, symlinkat, unlinkat,
+    AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, RawDir, SeekFrom, Stat, fchmod, fchown, flock, fstat, linkat,
+    mkfifoat, openat, renameat, statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -31,15 +32,19 @@ pub(super) const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::RDONLY).uni
 /// A file that is to replace another has this behind the name of that one until it does.
 pub(super) const NEW: &str = ".new";
 
-/// Makes `root/group/module`, each 0755 whatever the umask; replaces what is no directory.
-pub(super) fn make_directories(root: &Path, name: &ModuleName) -> io::Result<()> {
+/// Makes `root/group/module`, each 0755 whatever the umask; replaces what is no directory. Says whether the last one was not
+/// there.
+pub(super) fn make_directories(root: &Path, name: &ModuleName) -> io::Result<bool> {
     let mut path = root.to_path_buf();
+    let mut is_new = false;
     for component in name.components() {
         path.push(OsStr::from_bytes(component));
+        is_new = true;
         match fs::DirBuilder::new().mode(0o755).create(&path) {
             Ok(()) if raw::umask() & 0o755 != 0 => fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?,
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                is_new = false;
                 if !fs::symlink_metadata(&path)?.is_dir() {
                     if path.parent().is_some_and(|home| home.join(super::file::LOCK).exists()) {
                         return Err(io::Error::other("its group is a module that is not gone yet"));
@@ -51,7 +56,7 @@ pub(super) fn make_directories(root: &Path, name: &ModuleName) -> io::Result<()>
             Err(error) => return Err(error),
         }
     }
-    Ok(())
+    Ok(is_new)
 }
 
 /// Opens and locks a lock file. `home` is where it is, for messages.
@@ -231,6 +236,23 @@ pub(super) fn same_fifo(at: BorrowedFd<'_>, link: &Path, name: &Path) -> io::Res
         symlinkat(target, at, link)?;
     }
     Ok(())
+}
+
+/// Which of these names are in a directory; all of them may be where it cannot be read.
+pub(super) fn which<const COUNT: usize>(directory: &OwnedFd, names: &[&str; COUNT]) -> [bool; COUNT] {
+    let mut there = [false; COUNT];
+    let mut room = [MaybeUninit::uninit(); 1024];
+    if rustix::fs::seek(directory, SeekFrom::Start(0)).is_err() {
+        return [true; COUNT];
+    }
+    let mut entries = RawDir::new(directory, &mut room);
+    while let Some(entry) = entries.next() {
+        let Ok(entry) = entry else { return [true; COUNT] };
+        if let Some(place) = names.iter().position(|name| name.as_bytes() == entry.file_name().to_bytes()) {
+            there[place] = true;
+        }
+    }
+    there
 }
 
 /// What is set aside has this behind its name, and a number.

@@ -119,6 +119,7 @@ impl Home {
             directory: from.take(numbers.directory)?,
             lock: from.take(numbers.lock)?,
             svcontrol,
+            is_new: false,
             delegated: group.map(|stat| Gid::from_raw(stat.st_gid)),
             service: from.take(numbers.service)?,
             view: match &numbers.view {
@@ -131,8 +132,8 @@ impl Home {
                 }),
                 None => None,
             },
-            channel,
-            said,
+            channel: channel.map(Box::new),
+            said: said.map(Box::new),
             merged: false,
             published: numbers.status,
             published_state: None,

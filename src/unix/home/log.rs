@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-use rustix::fs::{FileType, Mode, OFlags, fchmod, fstat, openat, renameat};
+use rustix::fs::{FileType, Mode, OFlags, fchmod, fstat, mknodat, openat, renameat};
 use rustix::io::Errno;
 
 use super::file;
@@ -42,9 +42,16 @@ impl Level {
 /// # Errors
 /// Which one cannot be, and why.
 pub fn open_logs(directory: BorrowedFd<'_>) -> Result<(), (&'static str, io::Error)> {
-    [file::LOG, file::LOG_WF]
-        .into_iter()
-        .try_for_each(|name| append(directory, name, b"").map_err(|error| (name, error)))
+    [file::LOG, file::LOG_WF].into_iter().try_for_each(|name| make(directory, name).map_err(|error| (name, error)))
+}
+
+/// Makes one, where it is not there.
+pub(super) fn make(directory: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    let mode = Mode::from_raw_mode(0o644);
+    if raw::umask() & mode.as_raw_mode() == 0 && mknodat(directory, name, FileType::RegularFile, mode, 0).is_ok() {
+        return Ok(());
+    }
+    append(directory, name, b"")
 }
 
 /// Appends lines to `supervise.log`, and to `supervise.log.wf` those that are a warning or worse.

@@ -151,9 +151,11 @@ pub struct Home {
     /// The group that may write the FIFOs; `None`: nobody but their owner.
     delegated: Option<Gid>,
     /// The FIFO to its logger, or from the module that it is the logger of.
-    channel: Option<Channel>,
+    channel: Option<Box<Channel>>,
     /// The FIFO to the tree's logger.
-    said: Option<Channel>,
+    said: Option<Box<Channel>>,
+    /// Nobody has left anything in it yet.
+    is_new: bool,
     /// The view is in the same directory, and `status` is the view's.
     merged: bool,
     /// What `status` says, and
@@ -171,7 +173,7 @@ impl Home {
     pub fn open(place: &Place, service: OwnedFd, view: bool) -> Result<Home, NotOpened> {
         let path = place.path();
         let failed = |error: io::Error| NotOpened::Failed(path.clone(), error);
-        let directory = place.open(service.as_fd()).map_err(failed)?;
+        let (directory, is_new) = place.open(service.as_fd()).map_err(failed)?;
         let take = || lock(directory.as_fd(), Path::new(file::LOCK), &path, LOCK_PATIENCE);
         let mut lock = take()?;
         if is_shared_with_another(service.as_fd(), lock.as_fd(), 1, &[file::LOCK]) {
@@ -203,6 +205,7 @@ impl Home {
             svcontrol,
             service,
             view,
+            is_new,
             merged,
             delegated: None,
             channel: None,
@@ -212,8 +215,13 @@ impl Home {
         };
         // There from the start, so that it can be followed; one that cannot be made is missed by nobody else. The other
         // one has a line soon.
-        let _ = log::append(home.directory.as_fd(), file::LOG_WF, b"");
+        let _ = log::make(home.directory.as_fd(), file::LOG_WF);
         Ok(home)
+    }
+
+    /// From now on what is in it may be anybody's, and is looked for.
+    pub fn is_in_use(&mut self) {
+        self.is_new = false;
     }
 
     /// The FIFOs that letters come through.
@@ -260,6 +268,9 @@ impl Home {
     }
 
     fn read(&self, name: &str) -> Option<Vec<u8>> {
+        if self.is_new {
+            return None;
+        }
         files::read(self.directory.as_fd(), Path::new(name), MOST).ok()
     }
 
@@ -272,12 +283,12 @@ impl Home {
     /// The FIFO to its logger, or from the module that it is the logger of, if there is one.
     #[must_use]
     pub fn channel(&self) -> Option<&Channel> {
-        self.channel.as_ref()
+        self.channel.as_deref()
     }
 
     /// The same, to be given to somebody.
     pub fn channel_mut(&mut self) -> Option<&mut Channel> {
-        self.channel.as_mut()
+        self.channel.as_deref_mut()
     }
 
     /// Opens the FIFO for what `module` says: this one, or the one that it is the logger of; nothing if it is open.
@@ -286,7 +297,7 @@ impl Home {
     /// It cannot be made or opened.
     pub fn open_channel(&mut self, root: &Path, module: ModuleName) -> Result<(), NotOpened> {
         if self.channel.is_none() {
-            self.channel = Some(Channel::open(root, module, file::OUTPUT)?);
+            self.channel = Some(Box::new(Channel::open(root, module, file::OUTPUT)?));
         }
         Ok(())
     }
@@ -294,12 +305,12 @@ impl Home {
     /// The FIFO to the tree's logger, if there is one.
     #[must_use]
     pub fn said(&self) -> Option<&Channel> {
-        self.said.as_ref()
+        self.said.as_deref()
     }
 
     /// The same, to be given to somebody.
     pub fn said_mut(&mut self) -> Option<&mut Channel> {
-        self.said.as_mut()
+        self.said.as_deref_mut()
     }
 
     /// Opens the FIFO to the tree's logger; nothing if it is open.
@@ -308,7 +319,7 @@ impl Home {
     /// It cannot be made or opened.
     pub fn open_said(&mut self, root: &Path, module: ModuleName) -> Result<(), NotOpened> {
         if self.said.is_none() {
-            self.said = Some(Channel::open(root, module, file::SAID)?);
+            self.said = Some(Box::new(Channel::open(root, module, file::SAID)?));
         }
         Ok(())
     }
@@ -351,7 +362,7 @@ impl Home {
     /// Whether a file or directory of this name is in it.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
-        statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+        !self.is_new && statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
     /// Replaces the records: `status` first, then the view, then `state.json`.
@@ -411,7 +422,7 @@ impl Home {
         if healed {
             // One that was made anew is its owner's alone.
             let _ = self.controls().try_for_each(|fifo| delegate(fifo, self.delegated));
-            let _ = log::append(self.directory.as_fd(), file::LOG_WF, b"");
+            let _ = log::make(self.directory.as_fd(), file::LOG_WF);
         }
         Ok(healed)
     }
@@ -421,7 +432,7 @@ impl Home {
         let failed = |error: io::Error| NotOpened::Failed(path.clone(), error);
         let mut healed = false;
         if !place.holds(self.service.as_fd(), self.directory.as_fd()) {
-            self.directory = place.open(self.service.as_fd()).map_err(failed)?;
+            self.directory = place.open(self.service.as_fd()).map_err(failed)?.0;
             (self.published, self.published_state) = (None, None);
             healed = true;
         }
@@ -471,9 +482,10 @@ impl Home {
         self.view = None;
         let channel = self.channel.take();
         self.said = None;
-        for own in OWN {
-            // What is not there need not be removed; what cannot be is found by the parent.
-            let _ = unlinkat(&self.directory, own, AtFlags::empty());
+        let there = files::which(&self.directory, &OWN);
+        for (own, _) in OWN.iter().zip(there).filter(|(_, there)| *there) {
+            // What cannot be removed is found by the parent.
+            let _ = unlinkat(&self.directory, *own, AtFlags::empty());
         }
         if let Place::Tree(root, name) = place {
             // A logger's is in the home of its module.

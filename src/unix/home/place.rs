@@ -45,23 +45,23 @@ impl Place {
         }
     }
 
-    /// Makes the directory if it is missing, and opens it.
+    /// Makes the directory if it is missing, and opens it; says whether it is known to have been made just now.
     ///
     /// # Errors
     /// It cannot be made, or not be opened.
-    pub fn open(&self, service: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    pub fn open(&self, service: BorrowedFd<'_>) -> io::Result<(OwnedFd, bool)> {
         match self {
             Place::Tree(root, name) => {
-                make_directories(root, name)?;
-                Ok(openat(CWD, self.path(), DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?)
+                let is_new = make_directories(root, name)?;
+                Ok((openat(CWD, self.path(), DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?, is_new))
             }
             Place::Named(path) => {
                 make_named(path)?;
-                Ok(openat(CWD, path, DIRECTORY, Mode::empty())?)
+                Ok((openat(CWD, path, DIRECTORY, Mode::empty())?, false))
             }
             Place::Service(_) => {
                 view::make(service)?;
-                Ok(openat(service, file::SUPERVISE, DIRECTORY, Mode::empty())?)
+                Ok((openat(service, file::SUPERVISE, DIRECTORY, Mode::empty())?, false))
             }
         }
     }

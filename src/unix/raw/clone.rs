@@ -8,7 +8,6 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::child::{Job, LONGEST, Progress, child};
@@ -179,34 +178,31 @@ pub fn start(launch: &Launch<'_>) -> Result<Started, Failure> {
         after: 0,
         grouped: false,
     };
-    let stack = Stack::take().map_err(|error| Failure { step: "making a stack", needs: "", error })?;
     let mut flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
     if original.close_range {
         flags |= libc::CLONE_FILES;
     }
     let mut number: RawFd = -1;
     let mut pid = match launch.cgroup.filter(|_| launch.born_there) {
-        Some(cgroup) => clone_into(&stack, flags, cgroup, &mut job, &mut number),
+        Some(cgroup) => clone_into(flags, cgroup, &mut job, &mut number),
         None => -1,
     };
     if pid < 0 {
         // No group is asked for, or the kernel or a sandbox has no such clone: the child moves there by itself.
         job.grouped = false;
-        pid = clone(&stack, flags, &mut job, &mut number);
+        pid = clone(flags, &mut job, &mut number);
     }
     if pid < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL) {
         // Before Linux 5.2 there are no pidfds.
-        pid = clone(&stack, flags & !libc::CLONE_PIDFD, &mut job, &mut number);
+        pid = clone(flags & !libc::CLONE_PIDFD, &mut job, &mut number);
     }
     let error = io::Error::last_os_error();
     if let Some(policy) = original.policy {
         schedule(0, policy);
     }
     if pid < 0 {
-        stack.give_back();
         return Err(Failure { step: "cloning", needs: "", error });
     }
-    stack.give_back();
     // SAFETY: the kernel put a new descriptor here, which nobody else owns.
     let pidfd = (number >= 0).then(|| unsafe { OwnedFd::from_raw_fd(number) });
     // SAFETY: `job` is alive and initialised; the child that wrote to it has executed or ended. Volatile, since the
@@ -255,7 +251,7 @@ fn collect(pid: c_int) {
 #[must_use]
 pub fn can_be_born_in(cgroup: BorrowedFd<'_>) -> bool {
     prepare_process();
-    let (Some(original), Ok(stack)) = (ORIGINAL.get(), Stack::take()) else { return false };
+    let Some(original) = ORIGINAL.get() else { return false };
     // A child that has nothing to execute ends with 127.
     let nothing = Strings::new(Vec::new());
     let launch = Launch {
@@ -282,18 +278,34 @@ pub fn can_be_born_in(cgroup: BorrowedFd<'_>) -> bool {
     if original.close_range {
         flags |= libc::CLONE_FILES;
     }
-    let pid = clone_into(&stack, flags, cgroup, &mut job, &mut -1);
-    stack.give_back();
+    let pid = clone_into(flags, cgroup, &mut job, &mut -1);
     let mut status = 0;
     // SAFETY: waits for the child just made, and writes its status.
     pid > 0 && unsafe { libc::waitpid(pid, &raw mut status, 0) } == pid && libc::WIFEXITED(status)
 }
 
-fn clone(stack: &Stack, flags: c_int, job: &mut Job<'_>, pidfd: &mut RawFd) -> c_int {
-    // SAFETY: the stack is mapped, ours alone and large enough for `child`, which never returns into our frames.
-    // CLONE_VFORK keeps this thread, and with it `job` and `pidfd`, where it is until the child has executed or ended.
+/// What a child may take of the stack of the thread that waits for it: far more than `prepare` does, also without
+/// optimisation.
+const ROOM: usize = 32 * 1024;
+
+/// Between the frame in which the child is made and what it stands on; the call of the C library has its own in there.
+const MARGIN: usize = 2048;
+
+/// Where the stack of a child begins. It stands below the frames of the thread that waits for it, which has no use for what
+/// is there until the child is done with it; and that is warm, and mapped.
+#[inline]
+fn below() -> *mut c_void {
+    let here = 0u8;
+    let here = std::hint::black_box(&raw const here).expose_provenance();
+    ptr::with_exposed_provenance_mut((here - MARGIN) & !15)
+}
+
+#[inline(never)]
+fn clone(flags: c_int, job: &mut Job<'_>, pidfd: &mut RawFd) -> c_int {
+    // SAFETY: what is below this frame and that of the call is nobody's, and enough for `child`, which never returns into our
+    // frames. CLONE_VFORK keeps this thread, and with it `job` and `pidfd`, where it is until the child has executed or ended.
     // Handlers cannot run in the child: all signals are blocked but faults, which end it.
-    unsafe { libc::clone(child, stack.top(), flags, ptr::from_mut(job).cast::<c_void>(), ptr::from_mut(pidfd)) }
+    unsafe { libc::clone(child, below(), flags, ptr::from_mut(job).cast::<c_void>(), ptr::from_mut(pidfd)) }
 }
 
 /// The argument of `clone3`: `struct clone_args` of `linux/sched.h`, as of Linux 5.7.
@@ -318,7 +330,8 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// As `clone`, with the child born in a control group: to move there costs it ten times as much. The C library has no call
 /// for it.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-fn clone_into(stack: &Stack, flags: c_int, cgroup: BorrowedFd<'_>, job: &mut Job<'_>, pidfd: &mut RawFd) -> c_int {
+#[inline(never)]
+fn clone_into(flags: c_int, cgroup: BorrowedFd<'_>, job: &mut Job<'_>, pidfd: &mut RawFd) -> c_int {
     let number = |number: c_int| u64::from(number.cast_unsigned());
     let arguments = CloneArguments {
         flags: number(flags & !libc::SIGCHLD) | CLONE_INTO_CGROUP,
@@ -326,8 +339,8 @@ fn clone_into(stack: &Stack, flags: c_int, cgroup: BorrowedFd<'_>, job: &mut Job
         child_tid: 0,
         parent_tid: 0,
         exit_signal: number(libc::SIGCHLD),
-        stack: stack.base.expose_provenance() as u64,
-        stack_size: STACK as u64,
+        stack: (below().expose_provenance() - ROOM) as u64,
+        stack_size: ROOM as u64,
         tls: 0,
         set_tid: 0,
         set_tid_size: 0,
@@ -336,7 +349,7 @@ fn clone_into(stack: &Stack, flags: c_int, cgroup: BorrowedFd<'_>, job: &mut Job
     job.grouped = true;
     let size = size_of::<CloneArguments>();
     let result: libc::c_long;
-    // SAFETY: as for `clone`: the stack is ours alone, and this thread waits until the child is done with what it shares.
+    // SAFETY: as for `clone`: what is below is nobody's, and this thread waits until the child is done with what it shares.
     // The child begins behind the system call with an empty stack, whose end is aligned, and never gets back here.
     #[cfg(target_arch = "x86_64")]
     unsafe {
@@ -380,65 +393,8 @@ fn clone_into(stack: &Stack, flags: c_int, cgroup: BorrowedFd<'_>, job: &mut Job
 }
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn clone_into(_: &Stack, _: c_int, _: BorrowedFd<'_>, _: &mut Job<'_>, _: &mut RawFd) -> c_int {
+fn clone_into(_: c_int, _: BorrowedFd<'_>, _: &mut Job<'_>, _: &mut RawFd) -> c_int {
     -1
-}
-
-/// A stack for one child, with a page below it that ends an overflow.
-struct Stack {
-    base: *mut c_void,
-}
-
-// SAFETY: a Stack is the only owner of its mapping, and the mapping belongs to no thread.
-unsafe impl Send for Stack {}
-
-/// What children of any module need; far more than `prepare` takes, also without optimisation.
-const STACK: usize = 64 * 1024;
-
-/// Stacks at rest.
-static STACKS: Mutex<Vec<Stack>> = Mutex::new(Vec::new());
-
-impl Stack {
-    fn take() -> io::Result<Stack> {
-        if let Some(stack) = STACKS.lock().unwrap_or_else(PoisonError::into_inner).pop() {
-            return Ok(stack);
-        }
-        // SAFETY: a new anonymous mapping, whose first page is then made inaccessible.
-        unsafe {
-            let base = libc::mmap(
-                ptr::null_mut(),
-                STACK,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK,
-                -1,
-                0,
-            );
-            if base == libc::MAP_FAILED {
-                return Err(io::Error::last_os_error());
-            }
-            libc::mprotect(base, 4096, libc::PROT_NONE);
-            Ok(Stack { base })
-        }
-    }
-
-    fn top(&self) -> *mut c_void {
-        // SAFETY: one past the end of the mapping, which is where a stack that grows down begins; it is aligned.
-        unsafe { self.base.byte_add(STACK) }
-    }
-
-    fn give_back(self) {
-        let mut stacks = STACKS.lock().unwrap_or_else(PoisonError::into_inner);
-        // More are needed only when very many start at once, and each keeps a page.
-        if stacks.len() < 16 {
-            stacks.push(self);
-            return;
-        }
-        drop(stacks);
-        // SAFETY: nothing runs on it, and nobody else has it.
-        unsafe {
-            libc::munmap(self.base, STACK);
-        }
-    }
 }
 
 #[cfg(test)]

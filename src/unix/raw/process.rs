@@ -2,7 +2,7 @@
 //!
 //! Must never be changed once there is a second thread.
 
-use std::ffi::{c_int, c_ulong};
+use std::ffi::{c_int, c_ulong, c_void};
 use std::ptr;
 use std::sync::OnceLock;
 
@@ -186,24 +186,36 @@ pub fn give_way_no_more() {
     }
 }
 
-unsafe extern "C" {
-    /// Where the executable begins in memory, and where its code ends: of the linker.
-    static __executable_start: u8;
-    static etext: u8;
+/// Gives back the code that only the start took, ours and that of the C library. The kernel maps it in large pieces, and of
+/// a process that rests most of it would stay; what is executed again is found in the page cache.
+pub fn trim_code() {
+    // SAFETY: the C library calls `trim_object` for each object, before this returns, and it reads what it is given.
+    unsafe {
+        libc::dl_iterate_phdr(Some(trim_object), ptr::null_mut());
+    }
 }
 
-/// Gives back the code that only the start took. The kernel maps it in large pieces, and of a process that rests most of it
-/// would stay; what is executed again is found in the page cache.
-pub fn trim_code() {
-    let (start, end) = ((&raw const __executable_start).addr(), (&raw const etext).addr());
-    let end = end & !(PAGE - 1);
-    if start.is_multiple_of(PAGE) && start < end {
-        // SAFETY: these pages are those of the file, which nobody can write to while it is executed; none of ours has
-        // changed them, since code is position-independent.
-        unsafe {
-            libc::madvise((&raw const __executable_start).cast_mut().cast(), end - start, libc::MADV_DONTNEED);
+/// Gives back the code of one object that is loaded.
+unsafe extern "C" fn trim_object(object: *mut libc::dl_phdr_info, _: libc::size_t, _: *mut c_void) -> c_int {
+    // SAFETY: as the C library promises: one record, with so many headers behind its pointer.
+    let (address, headers) = unsafe {
+        let object = &*object;
+        (object.dlpi_addr, std::slice::from_raw_parts(object.dlpi_phdr, object.dlpi_phnum.into()))
+    };
+    let is_code = |flags: u32| flags & (libc::PF_X | libc::PF_W) == libc::PF_X;
+    for header in headers.iter().filter(|header| header.p_type == libc::PT_LOAD && is_code(header.p_flags)) {
+        let start = usize::try_from(address + header.p_vaddr).unwrap_or(0);
+        let end = start.saturating_add(usize::try_from(header.p_memsz).unwrap_or(0));
+        let (start, end) = (start.next_multiple_of(PAGE), end & !(PAGE - 1));
+        if start < end {
+            // SAFETY: these pages are those of a file, which nobody can write to while it is executed; nobody has changed
+            // them, since they cannot be written and the code is position-independent.
+            unsafe {
+                libc::madvise(ptr::with_exposed_provenance_mut(start), end - start, libc::MADV_DONTNEED);
+            }
         }
     }
+    0
 }
 
 /// The smallest page there is; where pages are larger, the call is refused or rounds up to whole pages of the same file.
