@@ -172,8 +172,8 @@ struct Supervise {
     /// An `r` was passed on: what follows it waits for what the parent reads.
     rereading: bool,
     publish_failed: bool,
-    /// What the records are to say waits for a quiet moment,
-    unpublished: bool,
+    /// What the records are to say waits for a quiet moment, or until then at the latest,
+    unpublished: Option<Moment>,
     /// and so does whoever they still name.
     unreaped: Vec<Pid>,
     healing: Repeated,
@@ -243,7 +243,7 @@ impl Supervise {
             letters: VecDeque::new(),
             rereading: false,
             publish_failed: false,
-            unpublished: false,
+            unpublished: None,
             unreaped: Vec::new(),
             healing: Repeated::default(),
             why: None,
@@ -276,6 +276,10 @@ impl Supervise {
         self.end_scripts();
         self.drop_checks();
         self.end_alarms();
+        if self.unpublished.is_some() {
+            let _ = self.publish();
+        }
+        self.reap();
         if !self.is_going() {
             self.write_lines();
         }
@@ -296,8 +300,12 @@ impl Supervise {
         if self.is_late_to_tell() {
             self.tell();
         }
-        let patience = if self.unpublished { crowd::patience() } else { Duration::ZERO };
-        let soon = clock::moment().plus(REST_AFTER + patience);
+        if self.unpublished.is_some_and(|latest| latest <= clock::moment()) {
+            self.feed(Event::Heal);
+            // Should the machine have nothing to say yet, it is asked again as soon.
+            self.unpublished = self.unpublished.map(|_| clock::moment().plus(REST_AFTER));
+        }
+        let soon = self.unpublished.unwrap_or_else(|| clock::moment().plus(REST_AFTER));
         let deadline = self.deadline();
         let ready = inbox.wait(&self.descriptors(), Some(deadline.map_or(soon, |deadline| deadline.min(soon))));
         let is_due = deadline.is_some_and(|deadline| deadline <= clock::moment());
@@ -312,7 +320,7 @@ impl Supervise {
     /// and giving back the stack, which must be faulted in again; where there are few threads it costs too little for that.
     #[inline(never)]
     fn rest(&mut self) {
-        if self.unpublished {
+        if self.unpublished.is_some() {
             self.feed(Event::Heal);
         }
         if self.has_to_tell() {
@@ -522,7 +530,7 @@ impl Supervise {
             Action::Publish => self.publish(),
             Action::Reap(pid) => {
                 self.unreaped.push(pid);
-                if !self.unpublished {
+                if self.unpublished.is_none() {
                     self.reap();
                 }
                 None

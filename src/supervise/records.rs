@@ -5,7 +5,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::Ordering;
 
-use super::{FIFO_READS, Report, Supervise, crowd};
+use super::{FIFO_READS, REST_AFTER, Report, Supervise, crowd};
 use crate::pure::machine::{Event, NotStarted, Phase};
 use crate::pure::name::escaped;
 use crate::pure::state::State;
@@ -84,11 +84,11 @@ impl Supervise {
         // Of a thousand modules that are stopped at once most have ended before anybody could read that they stop; and of a
         // thousand that start, the last is not to wait for what is written of the first.
         let starts = || matches!(self.machine.phase(), Phase::Up { .. }) && crowd::is_there();
-        if !self.unpublished && !self.is_going() && (self.removes || starts()) {
-            self.unpublished = true;
+        if self.unpublished.is_none() && !self.is_going() && (self.removes || starts()) {
+            self.unpublished = Some(clock::moment().plus(REST_AFTER + crowd::patience()));
             return None;
         }
-        self.unpublished = false;
+        self.unpublished = None;
         let again = if self.is_going() {
             // Only what stays in the service directory.
             self.home.publish_view(&self.machine.status());

@@ -179,13 +179,13 @@ unsafe fn stand_in(job: &mut Job<'_>) -> bool {
             return false;
         }
         job.progress.at("closing descriptors for", "");
-        let first = launch.kept.map_or(3, |(kept, _)| kept.as_raw_fd() + 1);
+        let first = launch.kept.map_or(3, |(kept, _)| kept.as_raw_fd() + 1).max(job.original.null + 1);
         if job.original.close_range
             && libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_UNSHARE) < 0
         {
             return false;
         }
-        if !direct_all(launch, &mut job.progress) {
+        if !direct_all(launch, job.original.null, &mut job.progress) {
             return false;
         }
         job.progress.at("handing its descriptor to", "");

@@ -23,6 +23,8 @@ pub(super) struct Original {
     umask: libc::mode_t,
     /// Whether `close_range` works, so that a child may share the table of descriptors until it leaves it.
     pub(super) close_range: bool,
+    /// `/dev/null`, where it is held under a number so low that a child may keep all below it; else -1.
+    pub(super) null: c_int,
     /// The scheduling policy, for a thread that gave way to its child; `None` for one that no thread of ours changes.
     pub(super) policy: Option<c_int>,
     /// The last capability that the kernel knows.
@@ -133,10 +135,27 @@ fn prepare(original: Option<OpenFiles>, held: Option<&[Signal]>) {
             libc::mallopt(libc::M_ARENA_MAX, 1);
             let policy = Some(libc::sched_getscheduler(0)).filter(|policy| *policy == libc::SCHED_OTHER);
             let last_capability = last_capability();
-            Original { not_default, open_files, umask, close_range, policy, last_capability }
+            let null = hold_null();
+            Original { not_default, open_files, umask, close_range, null, policy, last_capability }
         }
     });
 }
+
+/// To open it takes a child as long as most of what it does.
+fn hold_null() -> c_int {
+    // SAFETY: a path that ends in NUL, and the number of a descriptor that nobody else has.
+    unsafe {
+        let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
+        if null > LOW {
+            libc::close(null);
+            return -1;
+        }
+        null
+    }
+}
+
+/// A table of descriptors of so many is the smallest that the kernel has.
+const LOW: c_int = 32;
 
 /// The process's umask; 022 before `prepare_process`.
 #[must_use]

@@ -37,12 +37,12 @@ pub const OPENING_INPUT: &str = "opening the input of";
 /// The same of the other end.
 pub const OPENING_OUTPUT: &str = "opening the output of";
 
-/// Gives a child its streams; says whether that worked. `errno` is why not.
-pub(super) unsafe fn direct_all(launch: &Launch<'_>, progress: &mut Progress) -> bool {
+/// Gives a child its streams; says whether that worked. `errno` is why not. `null` is `/dev/null`, if it is open.
+pub(super) unsafe fn direct_all(launch: &Launch<'_>, null: c_int, progress: &mut Progress) -> bool {
     // SAFETY: the descriptors are those of the child alone, which has left the table that it shared with us.
     unsafe {
         progress.at("opening /dev/null for", "");
-        let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
+        let null = if null < 0 { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) } else { null };
         if null < 0 || (launch.output != Output::Foreground && libc::dup2(null, 0) < 0) {
             return false;
         }
