@@ -7,8 +7,8 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::harness::{
-    CRASHING, NOTING, SLEEPER, Tree, alive, eventually, replace, signal_pid, stays, text, wait_for, within, write,
-    zombies,
+    CRASHING, NOTING, SLEEPER, Tree, alive, eventually, logged_lines, replace, signal_pid, stays, text, wait_for,
+    within, write, zombies,
 };
 
 /// An alarm program that leaves a line of what it was given in the notes `told`.
@@ -140,6 +140,9 @@ fn the_program_gets_variables_and_one_json_object() {
 fn the_last_lines_before_an_exit_are_told_with_it() {
     let tree = Tree::new().options(["--log", "file"]);
     tree.start();
+    // The logger has to be there: it is not waited for longer than an alarm can be.
+    tree.service("first").run("#!/bin/sh\necho here\nexec sleep 1000\n").moved_in();
+    eventually("the logger to write", || !logged_lines(&tree.path("logs/first")).is_empty());
     let run =
         "#!/bin/sh\n[ -e again ] && exec sleep 1000\n: > again\necho starting\necho \"cannot go on\" >&2\nexit 3\n";
     tree.service("web").run(run).script("page", PAGE).toml(&page("")).moved_in();
