@@ -68,7 +68,11 @@ fn ask(url: &Url, by: Moment) -> io::Result<Answer> {
     loop {
         stream.set_read_timeout(Some(left(by)?))?;
         let mut part = [0; 512];
-        let count = stream.read(&mut part)?;
+        let count = match stream.read(&mut part) {
+            // As after svtree itself was stopped and went on.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            count => count?,
+        };
         bytes.extend_from_slice(&part[..count]);
         let answer = http::answer(&bytes);
         if answer != Answer::Unfinished || count == 0 {
