@@ -249,6 +249,7 @@ struct Parent {
     suspects: Suspects,
     /// When the code that only starts took is given back.
     trim_at: Option<Moment>,
+    /// That time has come, and it is given back before the next wait.
     trims: bool,
     /// When the status root itself is looked at, if it is to be.
     root_at: Option<Moment>,

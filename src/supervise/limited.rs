@@ -3,14 +3,11 @@
 //! Must never start a program without a limit that it is to have.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::{Supervise, Task};
 use crate::pure::config::Limits;
 use crate::pure::exit::{How, Signal};
-use crate::pure::time::Moment;
 use crate::unix::cgroup::Cgroup;
-use crate::unix::clock;
 use crate::unix::controllers::{Killed, Limited};
 use crate::unix::home::Level;
 
@@ -18,14 +15,9 @@ use crate::unix::home::Level;
 #[derive(Debug)]
 pub(super) struct Memory {
     in_group: Killed,
-    /// So many had been killed in it before the program,
+    /// So many had been killed in it before the program.
     killed: u64,
-    /// when that was asked last.
-    asked_at: Moment,
 }
-
-/// What was asked so long ago is still so: between an exit and the start that follows it.
-const JUST_NOW: Duration = Duration::from_millis(20);
 
 /// What was limited for the last program.
 #[derive(Debug)]
@@ -64,13 +56,8 @@ impl Supervise {
         in_force.limited.hold().map_err(|why| format!("joining its control groups: {why}"))?;
         let known =
             self.memory.take().filter(|known| in_force.limited.memory.as_deref() == Some(known.in_group.group()));
-        let now = clock::moment();
-        if known.as_ref().is_some_and(|known| now.since(known.asked_at) < JUST_NOW) {
-            self.memory = known;
-            return Ok(());
-        }
         let in_group = known.map(|known| known.in_group).or_else(|| in_force.limited.memory.clone().map(Killed::of));
-        self.memory = in_group.map(|mut in_group| Memory { killed: in_group.count(), in_group, asked_at: now });
+        self.memory = in_group.map(|mut in_group| Memory { killed: in_group.count(), in_group });
         Ok(())
     }
 
@@ -89,11 +76,8 @@ impl Supervise {
 
     /// Where a predecessor's program is limited.
     pub(super) fn recall_memory(&mut self, recorded: Option<&(String, u64)>) {
-        self.memory = recorded.map(|(group, killed)| Memory {
-            in_group: Killed::of(PathBuf::from(group)),
-            killed: *killed,
-            asked_at: Moment::default(),
-        });
+        self.memory =
+            recorded.map(|(group, killed)| Memory { in_group: Killed::of(PathBuf::from(group)), killed: *killed });
     }
 
     /// Whether the program that has ended was killed for want of memory. What else of the module was is told as well.
@@ -114,7 +98,6 @@ impl Supervise {
     fn count_killed(&mut self) -> u64 {
         let Some(memory) = &mut self.memory else { return 0 };
         let killed = memory.in_group.count();
-        memory.asked_at = clock::moment();
         killed.saturating_sub(std::mem::replace(&mut memory.killed, killed))
     }
 
