@@ -6,7 +6,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use memchr::memchr;
@@ -166,6 +166,12 @@ impl Feed {
         self.directory.path()
     }
 
+    /// Whether lines were dropped and the log does not say so yet.
+    #[must_use]
+    pub fn owes_a_word(&self) -> bool {
+        self.note.dropped > 0 || self.tap.dropped().lines > 0
+    }
+
     /// Begins another file as soon as the line has ended.
     ///
     /// # Errors
@@ -218,7 +224,8 @@ impl Feed {
             self.write(b"\n", clock::wall())?;
         }
         self.lines = Lines::default();
-        self.tap.dropped().within = false;
+        let tap = Arc::clone(&self.tap);
+        self.with_all_told(&tap, work)?.within = false;
         self.reset()
     }
 
@@ -227,22 +234,7 @@ impl Feed {
             self.catch_up(work)?;
         }
         let tap = Arc::clone(&self.tap);
-        let mut dropped = loop {
-            let mut dropped = tap.dropped();
-            let lines = std::mem::take(&mut dropped.lines);
-            self.note.dropped += lines;
-            self.noted &= lines == 0;
-            if self.noted && self.note.dropped == 0 {
-                break dropped;
-            }
-            drop(dropped);
-            if !self.noted {
-                self.reset()?;
-            }
-            if self.note.dropped > 0 {
-                self.tell_dropped(work)?;
-            }
-        };
+        let mut dropped = self.with_all_told(&tap, work)?;
         let from = self.spool.len();
         // Nothing is behind, so it is less than half full; to take nothing would look like the end of the pipe.
         let most = most.min(self.keeping.batch().saturating_sub(from)).max(1);
@@ -276,6 +268,26 @@ impl Feed {
             self.reset()?;
         }
         Ok(Some(count))
+    }
+
+    /// Says in the log what was dropped, and keeps anybody from dropping more.
+    fn with_all_told<'a>(&mut self, tap: &'a Tap, work: &mut Work) -> io::Result<MutexGuard<'a, Dropped>> {
+        loop {
+            let mut dropped = tap.dropped();
+            let lines = std::mem::take(&mut dropped.lines);
+            self.note.dropped += lines;
+            self.noted &= lines == 0;
+            if self.noted && self.note.dropped == 0 {
+                return Ok(dropped);
+            }
+            drop(dropped);
+            if !self.noted {
+                self.reset()?;
+            }
+            if self.note.dropped > 0 {
+                self.tell_dropped(work)?;
+            }
+        }
     }
 
     /// Writes what is in the spool and in no file.

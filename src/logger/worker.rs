@@ -91,6 +91,8 @@ struct Stream {
     next: Option<(Route, Arc<Tap>)>,
     /// It is tried again then; nothing is taken before.
     stuck: Option<Moment>,
+    /// Its log does not say yet what was dropped of it; if no line comes before, that is tried again then.
+    owing: Option<Moment>,
     trouble: Repeated,
     large: bool,
 }
@@ -125,9 +127,9 @@ impl Worker {
         let mut busy = false;
         loop {
             let begun = clock::moment();
-            let stuck = self.streams.values().filter(|stream| stream.stuck.is_some());
-            let (deadline, unserved) = stuck.fold((None, false), |(deadline, unserved), stream| {
-                (deadline.into_iter().chain(stream.stuck).min(), unserved || stream.is_unserved())
+            let late = self.streams.values().filter(|stream| stream.again().is_some());
+            let (deadline, unserved) = late.fold((None, false), |(deadline, unserved), stream| {
+                (deadline.into_iter().chain(stream.again()).min(), unserved || stream.is_unserved())
             });
             self.relief.end(unserved);
             let ready = self.epoll.wait(deadline);
@@ -148,7 +150,7 @@ impl Worker {
                     }
                 }
             }
-            self.try_stuck(woken);
+            self.try_again(woken);
             let mut taken = 0;
             for key in ready {
                 taken += self.turn(key & !NEXT);
@@ -199,7 +201,7 @@ impl Worker {
         };
         let stuck = matches!(sink, Sink::Waits(_)).then(Moment::default);
         let trouble = Repeated::default();
-        let stream = Stream { name, route, sink, pipe: id, next: None, stuck, trouble, large: false };
+        let stream = Stream { name, route, sink, pipe: id, next: None, stuck, owing: None, trouble, large: false };
         if stuck.is_none() {
             let _ = self.epoll.add(stream.pipe(), self.count);
         }
@@ -231,14 +233,16 @@ impl Worker {
     }
 
     /// Tries what failed again, if it is time.
-    fn try_stuck(&mut self, now: Moment) {
-        let due: Vec<u64> = self
-            .streams
-            .iter()
-            .filter(|(_, stream)| stream.stuck.is_some_and(|at| at <= now))
-            .map(|(key, _)| *key)
-            .collect();
-        due.into_iter().for_each(|key| self.retry(key));
+    fn try_again(&mut self, now: Moment) {
+        let due = self.streams.iter().filter(|(_, stream)| stream.again().is_some_and(|at| at <= now));
+        let due: Vec<(u64, bool)> = due.map(|(key, stream)| (*key, stream.stuck.is_some())).collect();
+        for (key, stuck) in due {
+            if stuck {
+                self.retry(key);
+            } else {
+                self.turn(key);
+            }
+        }
     }
 
     fn retry(&mut self, key: u64) {
@@ -272,7 +276,11 @@ impl Worker {
     fn turn(&mut self, key: u64) -> usize {
         let Some(stream) = self.streams.get_mut(&key).filter(|stream| stream.stuck.is_none()) else { return 0 };
         let turn = match &mut stream.sink {
-            Sink::File(feed) => feed.turn(&mut self.work),
+            Sink::File(feed) => {
+                let turn = feed.turn(&mut self.work);
+                stream.owing = feed.owes_a_word().then(|| clock::moment().plus(RETRY));
+                turn
+            }
             Sink::Shown(echo) => echo.turn(&mut self.work),
             Sink::Waits(_) => Turn::Nothing,
         };
@@ -387,6 +395,11 @@ const NEXT: u64 = 1 << 63;
 const MAIL: u64 = 0;
 
 impl Stream {
+    /// When something is to be tried again.
+    fn again(&self) -> Option<Moment> {
+        self.stuck.or(self.owing)
+    }
+
     fn is_unserved(&self) -> bool {
         matches!(&self.sink, Sink::Waits(tap) if tap.is_unserved())
     }
