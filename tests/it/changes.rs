@@ -17,7 +17,9 @@ const A_THOUSAND: &str = "command = 'sleep 1000'\n";
 /// Waits for the arguments of the module's program.
 #[track_caller]
 fn runs(tree: &Tree, name: &str, expected: &[&str]) -> i32 {
-    wait_for(format!("{name} to run {expected:?}"), || tree.pid(name).filter(|pid| arguments(*pid) == expected))
+    wait_for(format!("{name} to run {expected:?}"), || {
+        tree.pid(name).filter(|pid| arguments(*pid) == expected && tree.state(name)["pid"] == *pid)
+    })
 }
 
 /// What is wrong with the files of a module that runs on, once that is told.
