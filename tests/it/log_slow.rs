@@ -12,9 +12,10 @@ fn said(tree: &Tree, name: &str) -> Vec<String> {
 
 /// Says a line, then as often as it is told to so many numbers, and tells when it has.
 fn numbers(name: &str, count: usize) -> String {
+    // Who has said "go" may not have let go of the FIFO yet when it is read again, and the next word be its end.
     format!(
-        "#!/bin/sh\necho first\nwhile read -r _ <../../notes/{name}; do seq {count}; echo done >>../../notes/{name}.done; \
-         done\n"
+        "#!/bin/sh\necho first\nwhile :; do read -r _ <../../notes/{name} || continue; seq {count}; \
+         echo done >>../../notes/{name}.done; done\n"
     )
 }
 
