@@ -341,7 +341,7 @@ fn the_log_is_bounded_however_many_letters_come() {
     for (last, want) in [("o", "once"), ("u", "up"), ("o", "once")] {
         tree.letter("web", "sncn".repeat(1_500) + last);
         // Thousands of records, and many tests beside this one.
-        within(Duration::from_secs(120), "all to be taken", || tree.state("web")["want"] == want);
+        within(Duration::from_mins(2), "all to be taken", || tree.state("web")["want"] == want);
         let size = |name: &str| tree.home("web").join(name).metadata().map_or(0, |file| file.len());
         assert!(size("supervise.log") + size("supervise.log.wf") < 4 << 20, "bounded in size");
     }
