@@ -150,7 +150,7 @@ impl Trial {
             mailbox: mailbox.clone(),
             reports: Reports::to_main(sender),
         });
-        let thread = supervise::start(task, Beginning::Directory(service), inbox).map_err(failed)?;
+        let thread = supervise::start(task, Beginning::Directory(service, None), inbox).map_err(failed)?;
         Ok(Trial {
             home: root.join(name.as_os_str()),
             name,

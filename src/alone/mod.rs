@@ -93,7 +93,7 @@ impl Keeper {
     fn start_thread(&mut self, inbox: Inbox<Mail>) -> Result<(), String> {
         let Module { name, place, service, path, id, loaded, output, .. } = &self.module;
         let failed = |error: io::Error| format!("starting a thread: {}", plain(&error));
-        let beginning = Beginning::Directory(service.try_clone().map_err(failed)?);
+        let beginning = Beginning::Directory(service.try_clone().map_err(failed)?, None);
         let task = Box::new(Task {
             name: name.clone(),
             word: None,

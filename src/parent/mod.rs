@@ -36,7 +36,7 @@ use crate::pure::name::{ModuleName, printable};
 use crate::pure::reconcile::{self, Actual, Id, Step};
 use crate::pure::time::Moment;
 use crate::pure::tree::Tree;
-use crate::supervise::{Loaded, Logging, Mail, Report, Starting};
+use crate::supervise::{self, Loaded, Logging, Mail, Report, Starting};
 use crate::unix::cgroup::Cgroups;
 use crate::unix::controllers::Controllers;
 use crate::unix::home::{self, Root};
@@ -251,6 +251,8 @@ struct Parent {
     trim_at: Option<Moment>,
     /// That time has come, and it is given back before the next wait.
     trims: bool,
+    /// When a thread for the next module is made.
+    spare_at: Option<Moment>,
     /// When the status root itself is looked at, if it is to be.
     root_at: Option<Moment>,
     root_trouble: Repeated,
@@ -302,6 +304,7 @@ impl Parent {
             suspects: Suspects::default(),
             trim_at: None,
             trims: false,
+            spare_at: Some(Moment::default()),
             root_at: None,
             root_trouble: Repeated::default(),
             upgrade,
@@ -341,7 +344,7 @@ impl Parent {
         let look_at = self.closing.is_none().then_some(self.look_at);
         let due = if self.closing.is_none() { self.wanted.again() } else { None };
         let heal_at = if self.closing.is_none() { self.heal_at() } else { None };
-        let deadline = [again, due, look_at, heal_at, self.trim_at].into_iter().flatten().min();
+        let deadline = [again, due, look_at, heal_at, self.trim_at, self.spare_at].into_iter().flatten().min();
         let left = deadline.map_or(LOOK, |deadline| deadline.since(clock::moment())).min(LOOK);
         let silent = never();
         let nudges = self.watch.as_ref().map_or(&silent, Watch::nudges).clone();
@@ -379,6 +382,9 @@ impl Parent {
                 }
             }
             default(left) => {}
+        }
+        if self.spare_at.take_if(|at| *at <= clock::moment()).is_some() {
+            supervise::keep_spare();
         }
         if self.trim_at.is_some_and(|at| at <= clock::moment()) {
             let mut rich = self.threads.values_mut().filter(|thread| thread.is_rich).peekable();

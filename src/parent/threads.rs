@@ -28,6 +28,9 @@ use crate::unix::report::{self, plain};
 use crate::unix::scan;
 use crate::unix::{client, clock, home, inbox};
 
+/// The next thread is made once no other has been for this time: its program is to have what it needs first.
+const SPARE_AFTER: Duration = Duration::from_millis(20);
+
 /// A module that could not begin is tried again after this time.
 const RETRY: Duration = Duration::from_secs(2);
 /// Many such are tried one after the other, so far apart,
@@ -67,7 +70,7 @@ impl Parent {
         let wish = self.wanted.module(name).ok_or("it is gone")?;
         let loaded = wish.loaded.clone().ok_or("it is not complete")?;
         let path = wish.path.clone();
-        let service = Beginning::Directory(scan::open(&path, id)?);
+        let service = Beginning::Directory(scan::open(&path, id)?, wish.read_at);
         let view = loaded.prints.run.is_some() && id.instance == 0;
         let reads = self.logged_by(name);
         self.start_thread(name, id, Source { path, loaded }, service, reads, view)
@@ -89,7 +92,7 @@ impl Parent {
             Err(_) => (open_directory(&self.status)?, false),
         };
         let reads = self.logged_by(name);
-        self.start_thread(name, id, source, Beginning::Directory(service), reads, view)
+        self.start_thread(name, id, source, Beginning::Directory(service, None), reads, view)
     }
 
     pub(super) fn start_thread(
@@ -133,6 +136,7 @@ impl Parent {
             reports: Reports::new(self.sender.clone()),
         });
         let handle = supervise::start(task, beginning, inbox).map_err(|error| plain(&error))?;
+        self.spare_at = Some(clock::moment().plus(SPARE_AFTER));
         self.published.remove(name);
         self.defective.remove(name);
         self.loggers += u64::from(reads.is_some());

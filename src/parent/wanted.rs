@@ -427,6 +427,7 @@ impl Wanted {
             Ok(policy) if wish.loaded.is_none() || wish.is_same(&policy, files, run) => {
                 self.others.remove(&name);
                 wish.accept(policy, files, run, &mut self.alike);
+                wish.read_at = Some(now.moment);
             }
             Ok(policy) => return self.propose(&name, Candidate::new(policy, files, run, at_once)),
             Err(why) => {

@@ -28,6 +28,8 @@ pub struct Wish {
     /// What it asks for; `None` until it is complete.
     pub loaded: Option<Arc<Loaded>>,
     pub(super) settled_at: Moment,
+    /// When the files were looked at of which it says what they ask for.
+    pub(super) read_at: Option<Moment>,
     /// It came as a whole: by a rename, or as a link.
     pub(super) arrived: bool,
     seen: (Prints, Wall),
@@ -105,6 +107,7 @@ impl Wish {
             id,
             loaded,
             settled_at: now,
+            read_at: None,
             arrived: false,
             seen,
             seen_at: now,

@@ -25,7 +25,7 @@ use crate::pure::exit::Pid;
 use crate::pure::machine::{Event, Taken};
 use crate::pure::name::ModuleName;
 use crate::pure::state::{ExitEntry, Record, State};
-use crate::pure::time::Stamp;
+use crate::pure::time::{Moment, Stamp};
 use crate::unix::home::{Home, Numbers};
 use crate::unix::prints::Print;
 use crate::unix::raw::Descriptors;
@@ -122,8 +122,8 @@ impl Handed {
 /// What the supervision of a module begins with.
 #[derive(Debug)]
 pub enum Beginning {
-    /// Its directory, held: all that a dead predecessor left is found in files.
-    Directory(OwnedFd),
+    /// Its directory, held, and when its files were read: all that a dead predecessor left is found in files.
+    Directory(OwnedFd, Option<Moment>),
     /// What a predecessor handed down.
     Inherited(Box<Inherited>),
 }

@@ -47,7 +47,7 @@ pub use self::route::Logging;
 use self::route::Told;
 use self::standing::Bond;
 pub use self::terms::{Loaded, Mail, Report, Task, Why};
-pub use self::thread::{Reports, start};
+pub use self::thread::{Reports, keep_spare, start};
 use crate::pure::config::Program;
 use crate::pure::exit::Pid;
 use crate::pure::machine::{Action, Event, Machine, NotStarted, Phase};
@@ -77,7 +77,7 @@ pub fn run(task: Box<Task>, beginning: Beginning, inbox: &Inbox<Mail>, starting:
 #[inline(never)]
 fn open(task: Box<Task>, beginning: Beginning) -> Result<Box<Supervise>, NotOpened> {
     match beginning {
-        Beginning::Directory(service) => {
+        Beginning::Directory(service, read_at) => {
             let home = Home::open(&task.place, service, task.view)?;
             let mut supervise = Box::new(Supervise::new(task, home));
             if supervise.task.loaded.policy.control_group.is_some() {
@@ -86,7 +86,9 @@ fn open(task: Box<Task>, beginning: Beginning) -> Result<Box<Supervise>, NotOpen
             }
             supervise.open_channel()?;
             supervise.hold_said()?;
+            supervise.read_at = read_at;
             supervise.begin();
+            supervise.read_at = None;
             supervise.let_logger_go();
             supervise.home.is_in_use();
             Ok(supervise)
@@ -108,6 +110,8 @@ struct Supervise {
     machine: Machine,
     /// What the service directory held.
     glance: Glance,
+    /// When its files were read, while it begins.
+    read_at: Option<Moment>,
     child: Option<Child>,
     /// Of the child that has ended: closing it takes longer than a restart has to wait.
     spent: Option<OwnedFd>,
@@ -208,6 +212,7 @@ impl Supervise {
             home,
             machine,
             glance,
+            read_at: None,
             child: None,
             spent: None,
             origin: None,

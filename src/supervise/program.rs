@@ -42,6 +42,10 @@ impl Origin {
     }
 }
 
+/// Files that were read so short a time ago are not looked at again by a module that begins: a thousand that do so at once
+/// have their turns within it.
+const JUST_NOW: Duration = Duration::from_millis(500);
+
 /// A program that ended, and how is not known yet.
 #[derive(Debug)]
 pub(super) struct Unknown {
@@ -125,7 +129,10 @@ impl Supervise {
     }
 
     pub(super) fn spawn(&mut self) -> Event {
-        let prints = self.glance.prints(self.home.service());
+        let prints = match self.read_at {
+            Some(at) if clock::moment().since(at) < JUST_NOW => self.task.loaded.prints,
+            Some(_) | None => self.glance.prints(self.home.service()),
+        };
         if prints != self.task.loaded.prints
             && let Some(until) = self.unsettled(prints)
         {

@@ -61,6 +61,11 @@ pub fn start(task: Box<Task>, beginning: Beginning, inbox: Inbox<Mail>) -> io::R
     })
 }
 
+/// Has a thread at hand for the next [`start`].
+pub fn keep_spare() {
+    raw::Thread::keep_spare(STACK);
+}
+
 /// Tells the keeper that a thread ended; without a reason it was a defect.
 #[inline(never)]
 fn gone(module: ModuleName, why: Option<Why>, program: &AtomicI32, reports: &Reports) {

@@ -66,7 +66,10 @@ impl Shared {
     fn hint(&self, hint: impl FnOnce(&mut Hints)) {
         let mut hints = self.hints.lock().unwrap_or_else(PoisonError::into_inner);
         hint(&mut hints);
-        if !hints.is_empty() {
+        let is_empty = hints.is_empty();
+        // Whoever is nudged takes them at once.
+        drop(hints);
+        if !is_empty {
             // Full: the parent has been nudged and has not looked yet.
             let _ = self.nudge.try_send(());
         }

@@ -9,6 +9,8 @@ use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{SendError, Sender, channel};
+use std::sync::{Mutex, PoisonError};
 
 /// A thread without what the standard library gives to each of its own: a second stack for a handler of overflows,
 /// which makes the C library set up a heap for the thread, and a record of its result. That is 2 KiB and two mappings
@@ -26,15 +28,54 @@ struct Start {
     run: Box<dyn FnOnce() + Send>,
 }
 
+/// A thread that waits for something to do: to make one takes a tenth of what a program that is dropped in waits.
+struct Spare {
+    thread: Thread,
+    stack: usize,
+    give: Sender<Start>,
+}
+
+/// One is enough: those that come together wait for the processor, not for each other's threads.
+static SPARE: Mutex<Option<Spare>> = Mutex::new(None);
+
 impl Thread {
-    /// Starts a thread with a stack of `stack` bytes. `name` is what `ps -L` shows of it, cut to 15 bytes; after a panic
-    /// it just ends.
+    /// Starts a thread with a stack of `stack` bytes, or has the spare one do it. `name` is what `ps -L` shows of it, cut to
+    /// 15 bytes; after a panic it just ends.
     ///
     /// # Errors
     /// `EAGAIN`: no memory, or too many tasks.
     pub fn spawn(name: &[u8], stack: usize, run: impl FnOnce() + Send + 'static) -> io::Result<Thread> {
         let name = CString::new(name.iter().copied().filter(|byte| *byte != 0).take(15).collect::<Vec<_>>())?;
-        let start = Box::into_raw(Box::new(Start { name, stack, run: Box::new(run) }));
+        let start = Start { name, stack, run: Box::new(run) };
+        let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).take_if(|spare| spare.stack == stack);
+        let Some(Spare { thread, give, .. }) = spare else { return Thread::make(start) };
+        match give.send(start) {
+            Ok(()) => Ok(thread),
+            Err(SendError(start)) => Thread::make(start),
+        }
+    }
+
+    /// Has one at hand for the next [`Thread::spawn`] of this stack; without memory that one makes its own.
+    pub fn keep_spare(stack: usize) {
+        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.is_some() {
+            return;
+        }
+        let (give, take) = channel::<Start>();
+        let wait = move || {
+            if let Ok(Start { name, run, .. }) = take.recv() {
+                drop(take);
+                set_name(&name);
+                run();
+            }
+        };
+        let thread = Thread::make(Start { name: c"spare".to_owned(), stack, run: Box::new(wait) });
+        *spare = thread.ok().map(|thread| Spare { thread, stack, give });
+    }
+
+    fn make(start: Start) -> io::Result<Thread> {
+        let stack = start.stack;
+        let start = Box::into_raw(Box::new(start));
         let mut id = MaybeUninit::uninit();
         // SAFETY: the attributes are initialised, used and destroyed here; `start` is a box that only the new thread
         // takes back, or this one if there is no new thread.
@@ -143,7 +184,6 @@ pub fn trim_stack() {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc::channel;
 
     fn deep(depth: usize) -> usize {
         let filled = std::hint::black_box([depth; 512]);
@@ -166,6 +206,25 @@ mod tests {
         });
         thread.expect("a thread").join();
         assert_eq!(receive.recv(), Ok(("a name longer t\n".to_owned(), true)));
+    }
+
+    #[test]
+    fn the_spare_one_is_taken_once_and_has_the_name_and_the_stack_of_its_task() {
+        const OWN: usize = 320 * 1024;
+        let (send, receive) = channel();
+        Thread::keep_spare(OWN);
+        Thread::keep_spare(OWN);
+        for name in ["first", "second"] {
+            let send = send.clone();
+            let thread = Thread::spawn(name.as_bytes(), OWN, move || {
+                let told = std::fs::read_to_string("/proc/thread-self/comm").expect("its name");
+                assert_eq!(deep(16), 16);
+                trim_stack();
+                send.send(told).expect("heard");
+            });
+            thread.expect("a thread").join();
+            assert_eq!(receive.recv(), Ok(format!("{name}\n")));
+        }
     }
 
     #[test]
