@@ -22,6 +22,7 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
 use super::home::{Damage, Homes, file};
+use super::raw;
 use crate::pure::name::ModuleName;
 
 /// With more names than this, everything is looked at.
@@ -231,7 +232,11 @@ impl Near {
             shared,
             relevant,
         };
-        Builder::new().name("inotify".to_owned()).stack_size(128 * 1024).spawn(move || reader.run())?;
+        Builder::new().name("inotify".to_owned()).stack_size(128 * 1024).spawn(move || {
+            // The first thing that a module makes in its directory tells this thread, which is not to come before it.
+            raw::give_way();
+            reader.run();
+        })?;
         Ok(Near { inotify, places, end })
     }
 

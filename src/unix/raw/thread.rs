@@ -63,6 +63,7 @@ impl Thread {
         }
         let (give, take) = channel::<Start>();
         let wait = move || {
+            warm_stack();
             if let Ok(Start { name, run, .. }) = take.recv() {
                 drop(take);
                 set_name(&name);
@@ -179,6 +180,12 @@ pub fn trim_stack() {
             libc::madvise(ptr::with_exposed_provenance_mut(start), end - start, libc::MADV_DONTNEED);
         }
     }
+}
+
+/// Has as much of this thread's stack at hand as a module takes to begin.
+#[inline(never)]
+fn warm_stack() {
+    std::hint::black_box([0u8; 4 * PAGE]);
 }
 
 #[cfg(test)]
