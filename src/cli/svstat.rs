@@ -19,25 +19,30 @@ use crate::pure::name::{ModuleName, unescaped};
 use crate::pure::state::State;
 use crate::pure::time::Wall;
 use crate::unix::home::file;
+use crate::unix::share::shared;
 use crate::unix::{client, clock};
 
 /// Prints the lines of the names, or of all modules if there are none, in one write.
 #[must_use]
 pub fn svstat(arguments: &[OsString], roots: &Roots) -> u8 {
-    let tree = Tree::new(roots);
     let mut names = Cow::Borrowed(arguments);
     if arguments.is_empty() {
-        names = tree.all().names.iter().map(ModuleName::to_os_string).collect();
+        names = Tree::new(roots).all().names.iter().map(ModuleName::to_os_string).collect();
     }
-    let look = Look { tree: &tree, now: clock::wall(), same_tree: OnceCell::new() };
+    let now = clock::wall();
+    out::print("svstat", &shared(&names, |names| lines(names, roots, now)).concat())
+}
+
+fn lines(names: &[OsString], roots: &Roots, now: Wall) -> Vec<u8> {
+    let look = Look { tree: &Tree::new(roots), now, same_tree: OnceCell::new() };
     let mut lines = Vec::with_capacity(64 * names.len());
-    for name in names.iter() {
+    for name in names {
         lines.extend_from_slice(name.as_bytes());
         lines.extend_from_slice(b": ");
         lines.extend_from_slice(look.sentence(name).as_bytes());
         lines.push(b'\n');
     }
-    out::print("svstat", &lines)
+    lines
 }
 
 /// One look at many modules.

@@ -33,6 +33,7 @@ pub mod remains;
 pub mod replica;
 pub mod report;
 pub mod scan;
+pub mod share;
 pub mod signals;
 pub mod spawn;
 pub mod timer;

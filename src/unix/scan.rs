@@ -9,7 +9,6 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::thread::{self, Builder};
 
 use rustix::fs::{Access, AtFlags, Dir, FileType, Mode, OFlags, Stat, accessat, fstat, openat, statat};
 use rustix::io::Errno;
@@ -17,6 +16,7 @@ use rustix::io::Errno;
 use super::home::file;
 use super::prints::{self, FINISH, Print, Prints, RUN, SERVICE, id};
 use super::report::plain;
+use super::share::shared;
 use crate::pure::config::{self, GroupPolicy, Mistake, Policy, Program};
 use crate::pure::family;
 use crate::pure::name::{ModuleName, printable};
@@ -480,21 +480,9 @@ impl Found {
         let services = Services::hold(services, OPEN)?;
         let names = names_of(&services.held)?;
         let names: Vec<ModuleName> = names.iter().filter_map(|name| ModuleName::new(name.as_bytes()).ok()).collect();
-        let share = names.len().div_ceil(lookers(names.len()));
+        // Nothing can be started before all are seen.
         let mut found = Found::default();
-        let (own, others) = names.split_at(share.min(names.len()));
-        thread::scope(|scope| {
-            let others: Vec<_> = others
-                .chunks(share.max(1))
-                .map(|names| (names, Builder::new().spawn_scoped(scope, || Found::each(&services, names))))
-                .collect();
-            found.append(Found::each(&services, own));
-            for (names, looker) in others {
-                // Without another thread, or after a defect in it, this one looks.
-                let theirs = looker.ok().and_then(|looker| looker.join().ok());
-                found.append(theirs.unwrap_or_else(|| Found::each(&services, names)));
-            }
-        });
+        shared(&names, |names| Found::each(&services, names)).into_iter().for_each(|theirs| found.append(theirs));
         Ok((services.id, found))
     }
 
@@ -514,18 +502,6 @@ impl Found {
         self.kept.append(&mut later.kept);
     }
 }
-
-/// How many threads look at so many entries: one, unless they are many and nothing can be started before all are seen.
-fn lookers(entries: usize) -> usize {
-    let processors = || thread::available_parallelism().map_or(1, usize::from);
-    if entries < MANY { 1 } else { processors().min(MOST_LOOKERS) }
-}
-
-/// To look at so many takes much longer than to make a thread,
-const MANY: usize = 128;
-
-/// and more of these would wait for each other in the kernel.
-const MOST_LOOKERS: usize = 4;
 
 /// A services directory, held.
 #[derive(Debug)]
