@@ -4,7 +4,6 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -144,13 +143,6 @@ pub(super) fn says(at: BorrowedFd<'_>, name: &Path, most: usize, expected: impl 
         Ok(bytes) => expected(&bytes),
         Err(error) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData),
     }
-}
-
-/// Tells what one long record says from what another does: the bytes themselves would be kept for every module.
-pub(super) fn hash(bytes: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(bytes);
-    hasher.finish()
 }
 
 /// Who holds the lock of a module, if it can be told; for a client, which takes none itself.

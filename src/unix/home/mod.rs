@@ -14,6 +14,7 @@ mod root;
 mod view;
 mod word;
 
+use std::hash::{DefaultHasher, Hasher};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -24,7 +25,7 @@ use rustix::fs::{AtFlags, Gid, statat, unlinkat};
 pub use self::channel::Channel;
 pub use self::damage::{Damage, Homes, Part};
 pub use self::files::lock_holder;
-use self::files::{LOCK_PATIENCE, delegate, discard, fifo, hash, lock, replace, same_fifo, stands};
+use self::files::{LOCK_PATIENCE, delegate, discard, fifo, lock, replace, same_fifo, stands};
 pub use self::good::good;
 pub use self::handed::Numbers;
 pub use self::log::{Level, log, open_logs};
@@ -185,6 +186,9 @@ impl Home {
             discard(directory.as_fd(), Path::new(file::SVCONTROL)).map_err(failed)?;
             svcontrol = fifo(directory.as_fd(), Path::new(file::SVCONTROL)).map_err(failed)?;
         }
+        for link in [file::CONTROL, file::OK] {
+            same_fifo(directory.as_fd(), Path::new(link), Path::new(file::SVCONTROL)).map_err(failed)?;
+        }
         let view = match view {
             true => {
                 let (lock, svcontrol) = (lock.as_fd(), svcontrol.as_fd());
@@ -194,7 +198,7 @@ impl Home {
             false => None,
         };
         let merged = matches!(place, Place::Service(_));
-        Ok(Home {
+        let home = Home {
             path,
             directory,
             lock,
@@ -208,7 +212,11 @@ impl Home {
             said: None,
             published: None,
             published_state: None,
-        })
+        };
+        // There from the start, so that it can be followed; one that cannot be made is missed by nobody else. The other
+        // one has a line soon.
+        let _ = log::make(home.directory.as_fd(), file::LOG_WF);
+        Ok(home)
     }
 
     /// From now on what is in it may be anybody's, and is looked for.
@@ -357,18 +365,16 @@ impl Home {
         !self.is_new && statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
-    /// Replaces the records: `status` first, then the view, then `state.json`. Before the first ones comes what no program
-    /// waits for.
+    /// Replaces the records: `status` first, then the view, then `state.json`.
     ///
     /// # Errors
     /// A record of the status directory could not be replaced; it stands as it was.
     pub fn publish(&mut self, status: &Status, state: &[u8]) -> Result<(), NotOpened> {
         let bytes = status.to_original();
-        let mut result = if self.published_state.is_none() { self.name_again() } else { Ok(()) };
+        let mut result = Ok(());
         if !self.merged && self.published != Some(bytes) {
-            let replaced = self.replace(file::STATUS, &bytes);
-            self.published = replaced.is_ok().then_some(bytes);
-            result = result.and(replaced);
+            result = self.replace(file::STATUS, &bytes);
+            self.published = result.is_ok().then_some(bytes);
         }
         // One that cannot be replaced keeps no other from being true.
         if let Some(view) = &mut self.view {
@@ -416,6 +422,7 @@ impl Home {
         if healed {
             // One that was made anew is its owner's alone.
             let _ = self.controls().try_for_each(|fifo| delegate(fifo, self.delegated));
+            let _ = log::make(self.directory.as_fd(), file::LOG_WF);
         }
         Ok(healed)
     }
@@ -444,9 +451,9 @@ impl Home {
             healed = true;
         }
         for link in [file::CONTROL, file::OK] {
-            healed |= self.published_state.is_some() && !stands(directory, Path::new(link), self.svcontrol.as_fd());
+            healed |= !stands(directory, Path::new(link), self.svcontrol.as_fd());
+            same_fifo(directory, Path::new(link), Path::new(file::SVCONTROL)).map_err(failed)?;
         }
-        self.name_again()?;
         // What has not been published is behind, not damaged.
         let says = |name: &str, most: usize, expected: &dyn Fn(&[u8]) -> bool| {
             files::says(directory, Path::new(name), most, expected)
@@ -489,17 +496,6 @@ impl Home {
         }
     }
 
-    /// Gives the FIFO its other names, and makes the log of warnings, so that it can be followed: one that cannot be made is
-    /// missed by nobody else. The other log has a line soon.
-    fn name_again(&self) -> Result<(), NotOpened> {
-        let directory = self.directory.as_fd();
-        let _ = log::make(directory, file::LOG_WF);
-        let mut links = [file::CONTROL, file::OK].into_iter();
-        links
-            .try_for_each(|link| same_fifo(directory, Path::new(link), Path::new(file::SVCONTROL)))
-            .map_err(|error| NotOpened::Failed(self.path.clone(), error))
-    }
-
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), NotOpened> {
         replace(self.directory.as_fd(), Path::new(name), bytes)
             .map_err(|error| NotOpened::Failed(self.path.join(name), error))
@@ -509,6 +505,13 @@ impl Home {
     pub fn log(&self, lines: &[(Level, String)]) {
         log(self.directory.as_fd(), lines);
     }
+}
+
+/// Tells one `state.json` from another: the bytes themselves would be kept for every module.
+fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
 }
 
 #[cfg(test)]
