@@ -46,6 +46,10 @@ impl Thread {
     /// `EAGAIN`: no memory, or too many tasks.
     pub fn spawn(name: &[u8], stack: usize, run: impl FnOnce() + Send + 'static) -> io::Result<Thread> {
         let name = CString::new(name.iter().copied().filter(|byte| *byte != 0).take(15).collect::<Vec<_>>())?;
+        let run = move || {
+            let _live = Live::one();
+            run();
+        };
         let start = Start { name, stack, run: Box::new(run) };
         let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).take_if(|spare| spare.stack == stack);
         let Some(Spare { thread, give, .. }) = spare else { return Thread::make(start) };
@@ -119,8 +123,24 @@ impl Drop for Thread {
     }
 }
 
-/// How many there are.
+/// How many there are that have something to do.
 static LIVE: AtomicUsize = AtomicUsize::new(0);
+
+/// One of them, until it is dropped: as well after a panic.
+struct Live;
+
+impl Live {
+    fn one() -> Live {
+        LIVE.fetch_add(1, Ordering::Relaxed);
+        Live
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        LIVE.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// Whether there are so few that what each keeps at hand does not count.
 #[must_use]
@@ -133,12 +153,10 @@ const FEW: usize = 64;
 extern "C" fn body(argument: *mut c_void) -> *mut c_void {
     // SAFETY: `spawn` made this pointer of a box, and gave it to this thread alone.
     let Start { name, stack, run } = *unsafe { Box::from_raw(argument.cast::<Start>()) };
-    LIVE.fetch_add(1, Ordering::Relaxed);
     set_name(&name);
     BELOW.set(lowest(stack));
     // The panic itself was reported by the hook.
     let _ = catch_unwind(AssertUnwindSafe(run));
-    LIVE.fetch_sub(1, Ordering::Relaxed);
     ptr::null_mut()
 }
 
