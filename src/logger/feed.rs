@@ -10,6 +10,7 @@ use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use memchr::memchr;
+use rustix::io::Errno;
 
 use super::tap::Tap;
 use crate::pure::log::{Dropped, Full, HEADER, Keeping, Lines, Note, Piece, Stamper, piece};
@@ -411,13 +412,12 @@ impl Feed {
         }
         let mut dropped = self.tap.dropped();
         let most = usize::try_from(waiting(self.tap.pipe())).unwrap_or(0).min(self.keeping.batch());
-        if most == 0 {
-            return Turn::Nothing;
-        }
-        work.raw.resize(most, 0);
+        // An empty pipe may have come to its end.
+        work.raw.resize(most.max(1), 0);
         let count = match rustix::io::read(self.tap.pipe(), &mut work.raw) {
             Ok(0) => return Turn::End,
             Ok(count) => count,
+            Err(Errno::AGAIN) => return Turn::Nothing,
             Err(_) => return Turn::Stuck(io::Error::other(plain(error))),
         };
         dropped.add(&work.raw[..count]);

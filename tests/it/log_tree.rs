@@ -306,6 +306,31 @@ fn with_full_drop_lines_are_dropped_and_counted_and_the_program_does_not_wait() 
 }
 
 #[test]
+fn what_was_dropped_of_a_module_that_is_gone_is_told_as_well() {
+    let Some(disk) = Disk::new() else { return };
+    let tree = tree();
+    fs::create_dir(tree.path("logs/web")).expect("made");
+    disk.stands_for(&tree, "logs/web");
+    tree.start();
+    let run = "#!/bin/sh\necho first\nread -r _ <../../notes/go\nseq 60000\n: >../../notes/done\nexec sleep 1000\n";
+    crate::harness::fifo(&tree.path("notes/go"));
+    let entry = tree.service("web").run(run).toml("[log]\nfull = 'drop'\ntimestamps = 'none'\n").moved_in();
+    let lines = || logged_lines(&tree.path("logs/web"));
+    eventually("the first line", || lines() == ["first"]);
+    disk.fill();
+    fs::write(tree.path("notes/go"), "go\n").expect("written");
+    eventually("it does not wait", || tree.path("notes/done").exists());
+    crate::harness::remove(&entry);
+    tree.goes("web");
+    let ticks = || crate::harness::ticks(logger(&tree));
+    let before = ticks();
+    stays(Duration::from_secs(1), "it waits for the disk", || lines().iter().all(|line| !line.contains("dropped")));
+    assert!(ticks() <= before + 10, "{} ticks", ticks() - before);
+    disk.free();
+    eventually("what was dropped", || lines().iter().any(|line| line.contains("lines were dropped")));
+}
+
+#[test]
 fn shown_lines_are_whole_and_begin_with_the_name_of_their_module() {
     let tree = Tree::new().options(["--log", "inherit"]);
     tree.start();
