@@ -71,6 +71,24 @@ fn svstat_of_what_stops_and_of_what_waits() {
 }
 
 #[test]
+fn svstat_of_many_names_has_a_line_for_each_in_their_order() {
+    let tree = Tree::running();
+    tree.sleeper("web");
+    let pid = tree.up("web");
+    let names: Vec<String> =
+        (0..1001).map(|at| if at % 3 == 0 { "web".to_owned() } else { format!("gone{at}") }).collect();
+    let said = |name: &String| match name.as_str() {
+        "web" => format!("web: up (pid {pid}) S seconds\n"),
+        gone => format!("{gone}: unable to chdir: file does not exist\n"),
+    };
+    let lines = tree.called("svstat", &names).ok();
+    assert_eq!(
+        lines.split_inclusive('\n').map(without_seconds).collect::<Vec<_>>(),
+        names.iter().map(said).collect::<Vec<_>>()
+    );
+}
+
+#[test]
 fn svstat_counts_the_seconds() {
     let tree = Tree::running();
     tree.sleeper("web");
