@@ -3,11 +3,14 @@
 //! Must never start a program without a limit that it is to have.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::{Supervise, Task};
 use crate::pure::config::Limits;
 use crate::pure::exit::{How, Signal};
+use crate::pure::time::Moment;
 use crate::unix::cgroup::Cgroup;
+use crate::unix::clock;
 use crate::unix::controllers::{Killed, Limited};
 use crate::unix::home::Level;
 
@@ -15,9 +18,14 @@ use crate::unix::home::Level;
 #[derive(Debug)]
 pub(super) struct Memory {
     in_group: Killed,
-    /// So many had been killed in it before the program.
+    /// So many had been killed in it before the program,
     killed: u64,
+    /// as they were counted then; `None` if a predecessor has counted them.
+    counted: Option<Moment>,
 }
+
+/// What was counted so short a time ago, as at the end of the last program, is not counted again.
+const JUST_NOW: Duration = Duration::from_millis(1);
 
 /// What was limited for the last program.
 #[derive(Debug)]
@@ -29,6 +37,17 @@ pub(super) struct InForce {
 }
 
 impl Memory {
+    fn of(mut in_group: Killed, now: Moment) -> Memory {
+        Memory { killed: in_group.count(), in_group, counted: Some(now) }
+    }
+
+    /// How many were killed in it since they were counted last.
+    fn count(&mut self, now: Moment) -> u64 {
+        self.counted = Some(now);
+        let killed = self.in_group.count();
+        killed.saturating_sub(std::mem::replace(&mut self.killed, killed))
+    }
+
     /// As a record has it.
     pub(super) fn recorded(&self) -> Option<(String, u64)> {
         Some((self.in_group.group().to_str()?.to_owned(), self.killed))
@@ -54,10 +73,16 @@ impl Supervise {
             return Ok(());
         };
         in_force.limited.hold().map_err(|why| format!("joining its control groups: {why}"))?;
-        let known =
-            self.memory.take().filter(|known| in_force.limited.memory.as_deref() == Some(known.in_group.group()));
-        let in_group = known.map(|known| known.in_group).or_else(|| in_force.limited.memory.clone().map(Killed::of));
-        self.memory = in_group.map(|mut in_group| Memory { killed: in_group.count(), in_group });
+        let group = in_force.limited.memory.as_deref();
+        let now = clock::moment();
+        match &mut self.memory {
+            Some(known) if group == Some(known.in_group.group()) => {
+                if known.counted.is_none_or(|counted| now.since(counted) >= JUST_NOW) {
+                    known.count(now);
+                }
+            }
+            memory => *memory = group.map(|group| Memory::of(Killed::of(group.to_path_buf()), now)),
+        }
         Ok(())
     }
 
@@ -76,8 +101,11 @@ impl Supervise {
 
     /// Where a predecessor's program is limited.
     pub(super) fn recall_memory(&mut self, recorded: Option<&(String, u64)>) {
-        self.memory =
-            recorded.map(|(group, killed)| Memory { in_group: Killed::of(PathBuf::from(group)), killed: *killed });
+        let killed_in = |(group, killed): &(String, u64)| {
+            let in_group = Killed::of(PathBuf::from(group));
+            Memory { in_group, killed: *killed, counted: None }
+        };
+        self.memory = recorded.map(killed_in);
     }
 
     /// Whether the program that has ended was killed for want of memory. What else of the module was is told as well.
@@ -96,9 +124,7 @@ impl Supervise {
 
     /// How many processes of the module were killed for want of memory since that was asked last.
     fn count_killed(&mut self) -> u64 {
-        let Some(memory) = &mut self.memory else { return 0 };
-        let killed = memory.in_group.count();
-        killed.saturating_sub(std::mem::replace(&mut memory.killed, killed))
+        self.memory.as_mut().map_or(0, |memory| memory.count(clock::moment()))
     }
 
     fn tell_killed(&mut self, others: u64) {

@@ -66,10 +66,13 @@ impl Supervise {
         if let Some(asking) = self.names.asking.take_if(|asking| asking.asked == asked) {
             return self.hear_answer(*asking);
         }
-        let sources = Sources::now();
-        if let Some(known) = self.names.known.take_if(|known| known.asked == asked && Some(known.sources) == sources) {
+        let sources = Sources::now(self.names.known.as_ref().map(|known| &known.sources));
+        if let (Some(known), Some(sources)) = (&mut self.names.known, &sources)
+            && known.asked == asked
+            && known.sources.say_as(sources)
+        {
+            known.sources = *sources;
             let answer = known.answer.clone();
-            self.names.known = Some(known);
             return self.names_known(answer);
         }
         let Some(answer) = asked.answer_from_files() else { return self.ask_elsewhere(asked) };

@@ -19,6 +19,7 @@ use super::report::plain;
 use super::{clock, probe};
 use crate::pure::accounts::{Database, Files, Ids, User, group, other_sources};
 use crate::pure::config::{Account, Identity, Policy};
+use crate::pure::time::Moment;
 
 /// The verb by which an executable is asked to look names up; what is asked follows, as JSON.
 pub const VERB: &str = "look-up";
@@ -30,10 +31,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const USERDB: [&str; 5] = ["/run/systemd/userdb", "/etc/userdb", "/run/userdb", "/run/host/userdb", "/usr/lib/userdb"];
 
 /// The files of the system that say who is who, as they are: as long as they are the same, so is what they say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Sources {
     files: [Option<Print>; 3],
     userdb: bool,
+    /// When those places were looked at.
+    looked: Moment,
 }
 
 /// What the C library asks, users, and groups.
@@ -42,14 +45,31 @@ const FILES: [&str; 3] = ["/etc/nsswitch.conf", "/etc/passwd", "/etc/group"];
 /// A younger file may change once more without another time.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// Whether systemd keeps users of its own is asked no more often than this: five names are a good part of what another user
+/// costs a start. Who comes to have some while svtree runs is missed no longer; nobody has more rights by that.
+const RARE: Duration = Duration::from_mins(1);
+
 impl Sources {
-    /// As they are now; `None` while one of them is so young that its next change might not be seen.
+    /// As they are now, after they were so; `None` while one of them is so young that its next change might not be seen.
     #[must_use]
-    pub fn now() -> Option<Sources> {
+    pub fn now(before: Option<&Sources>) -> Option<Sources> {
         let files = FILES.map(|path| Print::at(Path::new(path)));
         let now = clock::wall();
         let is_quiet = |file: &Print| prints::age(file.changed(), now).is_some_and(|age| age >= QUIET);
-        files.iter().flatten().all(is_quiet).then(|| Sources { files, userdb: has_userdb() })
+        if !files.iter().flatten().all(is_quiet) {
+            return None;
+        }
+        let looked = clock::moment();
+        Some(match before.filter(|before| looked.since(before.looked) < RARE) {
+            Some(before) => Sources { files, ..*before },
+            None => Sources { files, userdb: has_userdb(), looked },
+        })
+    }
+
+    /// Whether they say what those say.
+    #[must_use]
+    pub fn say_as(&self, other: &Sources) -> bool {
+        (self.files, self.userdb) == (other.files, other.userdb)
     }
 }
 
