@@ -39,6 +39,7 @@ use crate::pure::tree::Tree;
 use crate::supervise::{self, Loaded, Logging, Mail, Report, Starting};
 use crate::unix::cgroup::Cgroups;
 use crate::unix::controllers::Controllers;
+use crate::unix::descriptors::Table;
 use crate::unix::home::{self, Root};
 use crate::unix::inbox::Mailbox;
 use crate::unix::report::{self, Repeated, plain};
@@ -91,12 +92,16 @@ pub fn run(options: Options) -> Result<u8, String> {
         Some(inheritance) => inheritance.roots(),
         None => (absolute(&options.services)?, absolute(&options.status)?),
     };
-    // Whoever takes over runs on without it, as its predecessor would.
-    if inheritance.is_none() {
-        scan::names(&services).map_err(|error| {
-            format!("reading {}: {}; make it, or name another", options.services.display(), plain(&error))
-        })?;
-    }
+    let entries = match scan::names(&services) {
+        Ok((_, names)) => names.len(),
+        // Whoever takes over runs on without it, as its predecessor would.
+        Err(_) if inheritance.is_some() => 0,
+        Err(error) => {
+            let (services, why) = (options.services.display(), plain(&error));
+            return Err(format!("reading {services}: {why}; make it, or name another"));
+        }
+    };
+    let table = Table::new(threads::descriptors(entries));
     // Opened once, so that the first restart does not wait for it.
     let _ = remains::may_exist();
     report::start(&options.program).map_err(|error| format!("starting a thread: {}", plain(&error)))?;
@@ -122,7 +127,7 @@ pub fn run(options: Options) -> Result<u8, String> {
     let kept = options.kept;
     let (tell, told) = unbounded();
     let (upgrade, gate) = Upgrade::new(inheritance.as_ref());
-    let parent = Parent::new(options, services, status, root, upgrade);
+    let parent = Parent::new(options, services, status, root, upgrade, table);
     Builder::new()
         .name("svscan".to_owned())
         .spawn(move || {
@@ -257,10 +262,11 @@ struct Parent {
     root_at: Option<Moment>,
     root_trouble: Repeated,
     upgrade: Upgrade,
+    table: Table,
 }
 
 impl Parent {
-    fn new(options: Options, services: PathBuf, status: PathBuf, root: Root, upgrade: Upgrade) -> Parent {
+    fn new(options: Options, services: PathBuf, status: PathBuf, root: Root, upgrade: Upgrade, table: Table) -> Parent {
         let (sender, reports) = unbounded();
         let (judge, verdicts) = unbounded();
         let number = number(&status);
@@ -308,6 +314,7 @@ impl Parent {
             root_at: None,
             root_trouble: Repeated::default(),
             upgrade,
+            table,
         }
     }
 
@@ -385,6 +392,7 @@ impl Parent {
         }
         if self.spare_at.take_if(|at| *at <= clock::moment()).is_some() {
             supervise::keep_spare();
+            self.table.expect(threads::descriptors(self.threads.len()));
         }
         if self.trim_at.is_some_and(|at| at <= clock::moment()) {
             let mut rich = self.threads.values_mut().filter(|thread| thread.is_rich).peekable();

@@ -58,6 +58,11 @@ const LOGGER_STOP: Duration = Duration::from_secs(2);
 /// What svtree itself holds, and what is open for moments.
 const OWN_DESCRIPTORS: u64 = 24;
 
+/// What svtree holds with so many modules, at the most but for channels.
+pub(super) fn descriptors(modules: usize) -> u64 {
+    OWN_DESCRIPTORS + modules as u64 * (MODULE_DESCRIPTORS + FAR_DESCRIPTORS + SAID_DESCRIPTORS)
+}
+
 impl Parent {
     pub(super) fn start(&mut self, name: &ModuleName, id: Id) {
         if let Err(why) = self.start_wanted(name, id) {

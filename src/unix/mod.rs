@@ -8,6 +8,7 @@ pub mod clock;
 pub mod confine;
 pub mod controllers;
 pub mod deploy;
+pub mod descriptors;
 pub mod down;
 pub mod endpoint;
 pub mod environment;
