@@ -121,8 +121,7 @@ impl Supervise {
         }
         self.group_held = None;
         // What a predecessor's program left is found there until something is started in another one.
-        let group = groups.module(self.task.id).ok()?;
-        let held = groups.hold(&group).ok()?;
+        let (group, held) = groups.module(self.task.id).ok()?;
         self.cgroup = Some(group);
         self.limit_anew();
         Some(held)
@@ -307,13 +306,13 @@ impl Supervise {
         // What somebody else's child leaves does not come to us. A stop is to be whole, and the quick look may miss what goes
         // from process to process.
         let stops = matches!(self.machine.phase(), Phase::Stopping { .. });
+        let before_restart = self.task.loaded.policy.before_restart.as_ref().map(|script| script.apart);
+        let finish = !finishing && (before_restart.is_some() || self.glance.has_finish(self.home.service()));
         let left = if !own || stops || !self.formers.is_empty() || remains::may_exist() {
-            self.left_by(pid, own, true)
+            if stops && !finish && self.leaves_no_group() { Left::default() } else { self.left_by(pid, own, true) }
         } else {
             Left::default()
         };
-        let before_restart = self.task.loaded.policy.before_restart.as_ref().map(|script| script.apart);
-        let finish = !finishing && (before_restart.is_some() || self.glance.has_finish(self.home.service()));
         match before_restart {
             Some(_) if finishing => {
                 let count = self.tally.count();

@@ -8,8 +8,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{Mode, OFlags, mkdirat, openat};
+use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, openat, unlinkat};
 
 use super::{pseudo, raw};
 use crate::pure::exit::Pid;
@@ -25,6 +26,9 @@ pub struct Cgroups {
     held: OwnedFd,
     /// Whether processes can be born in a group.
     births: bool,
+    /// One group is removed at a time. The kernel sees to that too, but whoever has to wait there goes to sleep, and everybody
+    /// after him: at the end of a thousand that took a sixth of the whole time.
+    removing: Mutex<()>,
 }
 
 impl Cgroups {
@@ -46,20 +50,22 @@ impl Cgroups {
         let directory = below(&mount, &own);
         make(&directory)?;
         // In one of its own: that of the tree may have been there before.
-        let trial = Cgroup { path: String::new(), directory: directory.join("trial"), fresh: true, old: false };
+        let trial =
+            Cgroup { path: String::new(), directory: directory.join("trial"), fresh: true, old: false, gone: false };
         trial.remove();
         make(&trial.directory)?;
         let births = hold(rustix::fs::CWD, &trial.directory).is_ok_and(|held| raw::can_be_born_in(held.as_fd()));
         trial.remove();
         let held = hold(rustix::fs::CWD, &directory)?;
-        Ok(Cgroups { mount, own, held, births })
+        Ok(Cgroups { mount, own, held, births, removing: Mutex::new(()) })
     }
 
-    /// The group of the module with this service directory, by device, inode and instance, made if it is not there.
+    /// The group of the module with this service directory, by device, inode and instance, made if it is not there; and
+    /// held, for a clone into it.
     ///
     /// # Errors
     /// It cannot be made.
-    pub fn module(&self, id: Id) -> io::Result<Cgroup> {
+    pub fn module(&self, id: Id) -> io::Result<(Cgroup, OwnedFd)> {
         let number = number(id);
         let path = format!("{}/{number}", self.own);
         let directory = below(&self.mount, &path);
@@ -73,7 +79,8 @@ impl Cgroups {
         if !fresh {
             make(&directory)?;
         }
-        Ok(Cgroup { path, directory, fresh: fresh && self.births, old: !fresh })
+        let held = hold(self.held.as_fd(), Path::new(&number))?;
+        Ok((Cgroup { path, directory, fresh: fresh && self.births, old: !fresh, gone: false }, held))
     }
 
     /// Holds the group of a module, for a clone into it.
@@ -81,8 +88,23 @@ impl Cgroups {
     /// # Errors
     /// It is gone, or none of this tree.
     pub fn hold(&self, group: &Cgroup) -> io::Result<OwnedFd> {
-        let name = group.directory.file_name().filter(|_| self.has(group));
-        hold(self.held.as_fd(), Path::new(name.ok_or(io::ErrorKind::NotFound)?))
+        hold(self.held.as_fd(), self.name(group).ok_or(io::ErrorKind::NotFound)?)
+    }
+
+    /// Removes the group of a module that is to have none any more, unless something is in it; says whether it is gone, and so
+    /// whether nothing was left in it, which to ask first would take twice as long.
+    pub fn remove_empty(&self, group: &mut Cgroup) -> bool {
+        if let Some(name) = self.name(group) {
+            let _alone = self.removing.lock().unwrap_or_else(PoisonError::into_inner);
+            group.gone |= unlinkat(&self.held, name, AtFlags::REMOVEDIR).is_ok();
+        }
+        group.fresh &= !group.gone;
+        group.gone
+    }
+
+    /// The name of a module's group in that of the tree, if it is one of this tree.
+    fn name<'a>(&self, group: &'a Cgroup) -> Option<&'a Path> {
+        group.directory.file_name().filter(|_| self.has(group)).map(Path::new)
     }
 
     /// Has a controller in the groups of modules.
@@ -139,6 +161,7 @@ impl Cgroups {
             directory,
             fresh: false,
             old: true,
+            gone: false,
         })
     }
 
@@ -238,6 +261,8 @@ pub struct Cgroup {
     fresh: bool,
     /// It was there before.
     old: bool,
+    /// It was removed: nothing was left in it.
+    gone: bool,
 }
 
 impl Cgroup {
@@ -271,7 +296,9 @@ impl Cgroup {
     /// It cannot be read.
     pub fn members(&self) -> io::Result<Vec<Pid>> {
         let mut found = Vec::new();
-        collect(&self.directory, &mut found)?;
+        if !self.gone {
+            collect(&self.directory, &mut found)?;
+        }
         Ok(found)
     }
 
@@ -305,7 +332,9 @@ impl Cgroup {
 
     /// Removes it, with the groups below it that are empty; one that holds something stays.
     pub fn remove(&self) {
-        remove(&self.directory);
+        if !self.gone {
+            remove(&self.directory);
+        }
     }
 }
 
