@@ -99,6 +99,8 @@ fn open(task: Box<Task>, beginning: Beginning) -> Result<Box<Supervise>, NotOpen
 
 /// What can wait waits for so long a quiet,
 const REST_AFTER: Duration = Duration::from_millis(5);
+/// and for more than a tick of the clock by which files are dated,
+const PREPARE_AFTER: Duration = Duration::from_millis(12);
 /// but never so many lines.
 const LINES: usize = 64;
 /// So many reads empty a FIFO that is full.
@@ -268,7 +270,7 @@ impl Supervise {
         while self.why.is_none() {
             if !self.turn_soon(inbox) {
                 self.rest();
-                if !self.has_to_tell() {
+                if !self.has_to_tell() && !self.prepare(inbox) {
                     self.turn(inbox);
                 }
             }
@@ -311,6 +313,11 @@ impl Supervise {
             self.unpublished = self.unpublished.map(|_| clock::moment().plus(REST_AFTER));
         }
         let soon = self.unpublished.unwrap_or_else(|| clock::moment().plus(REST_AFTER));
+        self.turn_until(inbox, soon)
+    }
+
+    /// The same, until then.
+    fn turn_until(&mut self, inbox: &Inbox<Mail>, soon: Moment) -> bool {
         let deadline = self.deadline();
         let ready = inbox.wait(&self.descriptors(), Some(deadline.map_or(soon, |deadline| deadline.min(soon))));
         let is_due = deadline.is_some_and(|deadline| deadline <= clock::moment());
@@ -337,6 +344,19 @@ impl Supervise {
             self.keep_no_groups();
             raw::trim_stack();
         }
+    }
+
+    /// Looks at the service directory, once it has been quiet for a moment, so that the next start has less to look for;
+    /// says whether something came before. Many have no time for that.
+    fn prepare(&mut self, inbox: &Inbox<Mail>) -> bool {
+        if !raw::are_few() || self.glance.is_prepared() {
+            return false;
+        }
+        let came = self.turn_until(inbox, clock::moment().plus(PREPARE_AFTER));
+        if !came {
+            self.glance.prepare(self.home.service());
+        }
+        came
     }
 
     /// Waits until something is to be done, and does it.

@@ -7,7 +7,7 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{Access, AtFlags, FileType, Stat, accessat, fstat, statat};
+use rustix::fs::{Access, AtFlags, FileType, Stat, accessat, fstat, fstatfs, statat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -162,14 +162,39 @@ const ASKED: [&str; 10] = {
     [RUN, SERVICE, FINISH, CONTROL, a.name, b.name, c.name, d.name, e.name, family::CHECK]
 };
 
-/// The coarsest change times there are: FAT's.
+/// The coarsest change times there are: FAT's,
 const COARSEST: Duration = Duration::from_secs(2);
+/// and those of file systems that take the time of the kernel's tick, of this machine's clock.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Those file systems, as statfs(2) calls them: tmpfs, ext4, XFS, Btrfs, and overlays of them.
+const TICKING: [u32; 5] = [0x0102_1994, 0xEF53, 0x5846_5342, 0x9123_683E, 0x794C_7630];
+
+/// A directory that was changed so long ago will have another change time by its next change.
+fn coarseness(directory: BorrowedFd<'_>) -> Duration {
+    let kind = fstatfs(directory).ok().and_then(|stat| u32::try_from(stat.f_type).ok());
+    if kind.is_some_and(|kind| TICKING.contains(&kind)) { TICK } else { COARSEST }
+}
 
 impl Glance {
     /// For a directory in which a program only runs.
     #[must_use]
     pub fn blind() -> Glance {
         Glance { absent: u16::MAX, settled: true, blind: true, ..Glance::default() }
+    }
+
+    /// Whether it knows what is not there, as long as the directory does not change.
+    #[must_use]
+    pub fn is_prepared(&self) -> bool {
+        self.settled && self.absent != 0
+    }
+
+    /// Looks once, so that the next look, which a start waits for, asks for what is there alone.
+    pub fn prepare(&mut self, directory: BorrowedFd<'_>) {
+        self.renew(directory);
+        if self.settled && self.absent == 0 {
+            ASKED.iter().for_each(|name| _ = self.stat(directory, name));
+        }
     }
 
     /// The prints of the files as they are now.
@@ -222,7 +247,8 @@ impl Glance {
         if !self.settled {
             // What was asked before that is forgotten: a name may have come within the same tick.
             self.absent = 0;
-            self.settled = now.and_then(|then| age(then, clock::wall())).is_some_and(|age| age > COARSEST);
+            let age = now.and_then(|then| age(then, clock::wall()));
+            self.settled = age.is_some_and(|age| age > COARSEST || (age > TICK && age > coarseness(directory)));
         }
     }
 

@@ -2,7 +2,9 @@
 
 use rustix::process::Signal;
 
-use crate::harness::{ONE_COPY, Tree, alive, eventually, process_state, signal_pid, text, zombies};
+use crate::harness::{
+    ONE_COPY, Tree, alive, descriptors, eventually, process_field, process_state, signal_pid, text, zombies,
+};
 
 const MODULES: usize = 100;
 
@@ -63,4 +65,17 @@ fn an_svtree_that_is_killed_amid_a_hundred_starts_leaves_no_second_copy() {
         tree.start();
         each_runs_once(&tree, &before);
     }
+}
+
+#[test]
+fn the_table_of_descriptors_is_made_larger_before_it_is_full() {
+    let (tree, _) = crowd();
+    let svtree = tree.pid_of_svtree();
+    let room = || -> usize { process_field(svtree, "FDSize").trim().parse().expect("a number") };
+    let names = ["more1", "more2", "more3"];
+    names.iter().for_each(|name| drop(tree.service(*name).run(ONE_COPY).moved_in()));
+    names.iter().for_each(|name| _ = tree.up(name));
+    // The kernel would have made it so large only for the 1,025th, while everybody who opens anything stands still.
+    eventually("room for more", || room() > 1024);
+    assert!(descriptors(svtree).len() < 1000, "{}", descriptors(svtree).len());
 }

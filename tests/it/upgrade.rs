@@ -390,7 +390,8 @@ fn an_exec_that_fails_after_all_puts_everything_back() {
     eventually("it to be killed in time", || !alive(deaf));
     tree.letter("web", "k");
     let pid = tree.up_again("web", pid);
-    assert_eq!(descriptors(pid), [0, 1, 2], "nothing stays open over an exec");
+    // Its shell opens files of its own for a moment.
+    eventually("nothing to have stayed open over an exec", || descriptors(pid) == [0, 1, 2]);
     eventually("nothing to be left open", || descriptors(svtree).len() <= before);
     assert_eq!(tree.stop().code(), Some(0));
 }
