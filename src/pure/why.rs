@@ -92,7 +92,10 @@ pub fn says(facts: &Facts<'_>) -> Vec<String> {
     says.push(wanted(facts));
     // Whatever else there is, it says nothing about a module that is left alone.
     if let Some(rejected) = &state.rejected {
-        says.push(format!("An edit of it was rejected, and what was in force before is: {}.", plain(rejected)));
+        // What it asks for and cannot have is no edit, and was said.
+        if state.reason.as_ref() != Some(rejected) {
+            says.push(format!("An edit of it was rejected: {}. What was in force before still is.", plain(rejected)));
+        }
     } else if state.changed {
         says.push("Its files were edited since it was started; the next start uses them.".to_owned());
     }
@@ -270,7 +273,7 @@ mod tests {
             [
                 "web is down, and will be started again: exited 1 after 0.5 s.",
                 "It is wanted up, as it normally is.",
-                "An edit of it was rejected, and what was in force before is: service.toml: line 1, column 1: wrong\u{fffd}.",
+                "An edit of it was rejected: service.toml: line 1, column 1: wrong\u{fffd}. What was in force before still is.",
                 "It is started again in 4.0 s, at 2026-11-22T10:00:04Z.",
                 "It has ended 5 times; the last time: pid 9 exited 1 after 0.5 s, 60 s ago; it had said:",
                 "  | bad \\x1b[2J",

@@ -165,9 +165,14 @@ impl Cgroups {
         })
     }
 
-    /// Removes the group of the tree and those in it that hold nothing.
+    /// Removes the group of the tree and those in it that hold nothing; what was changed for them in the group above is as it
+    /// was before.
     pub fn close(&self) {
-        remove(&below(&self.mount, &self.own));
+        let tree = below(&self.mount, &self.own);
+        if let Some(own) = tree.parent() {
+            step_back(own, &tree);
+        }
+        remove(&tree);
     }
 }
 
@@ -196,6 +201,25 @@ fn step_aside(own: &Path, tree: &Path) -> io::Result<()> {
     }
     make(&tree.join(SELF))?;
     members.lines().try_for_each(|pid| fs::write(tree.join(SELF).join("cgroup.procs"), pid))
+}
+
+/// Goes back, if it went aside, once no module's group needs the controllers any more. They were enabled for those alone: a
+/// group with processes in it, as ours was, has none. Where that fails an empty group stays.
+fn step_back(own: &Path, tree: &Path) {
+    let aside = tree.join(SELF);
+    let Ok(members) = fs::read_to_string(aside.join("cgroup.procs")) else { return };
+    if !members.lines().any(|pid| pid.parse() == Ok(std::process::id())) {
+        return;
+    }
+    for group in [tree, own] {
+        let control = group.join("cgroup.subtree_control");
+        let enabled = fs::read_to_string(&control).unwrap_or_default();
+        let disabled: Vec<String> = enabled.split_ascii_whitespace().map(|name| format!("-{name}")).collect();
+        let _ = fs::write(&control, disabled.join(" "));
+    }
+    for pid in members.lines() {
+        let _ = fs::write(own.join("cgroup.procs"), pid);
+    }
 }
 
 /// Names may hold what no group's name can.

@@ -273,10 +273,13 @@ fn no_group_is_left_when_the_tree_ends() {
         .filter_map(|line| {
             let mut fields = line.splitn(3, ':');
             let (list, path) = (fields.nth(1)?.to_owned(), fields.next()?.trim_start_matches('/').to_owned());
-            let mount = if list.is_empty() { "unified".to_owned() } else { list };
+            // Version 2 has no list, and may be all there is.
+            let mounts = if list.is_empty() { vec!["unified".to_owned(), String::new()] } else { vec![list] };
             let of_tree = Path::new(&path).parent()?.to_owned();
-            path.contains("svtree-").then(|| Path::new("/sys/fs/cgroup").join(mount).join(of_tree))
+            path.contains("svtree-")
+                .then(|| mounts.into_iter().map(move |it| Path::new("/sys/fs/cgroup").join(it).join(&of_tree)))
         })
+        .flatten()
         .filter(|group| group.exists())
         .collect();
     assert!(!groups.is_empty());

@@ -86,9 +86,17 @@ fn an_edit_that_was_rejected_and_one_that_waits_for_a_start_are_told() {
     write(&entry.join("run"), "#!/bin/sh\nexec sleep 999\n", 0o755);
     eventually("the edit", || why(&tree, "web").contains("Its files were edited since it was started"));
     write(&entry.join("service.toml"), "comand = \"x\"\n", 0o644);
-    let line =
-        "An edit of it was rejected, and what was in force before is: service.toml: line 1, column 1: unknown key";
+    let line = "An edit of it was rejected: service.toml: line 1, column 1: unknown key";
     eventually("the mistake", || why(&tree, "web").contains(line));
+}
+
+#[test]
+fn what_it_asks_for_and_cannot_have_is_said_once_and_is_no_edit() {
+    let tree = Tree::running();
+    tree.service("web").run(NOTING).toml("user = \"nosuchuser\"").moved_in();
+    tree.becomes("web", "waiting");
+    let said = why(&tree, "web");
+    assert!(said.matches("nosuchuser").count() == 1 && !said.contains("edit"), "{said}");
 }
 
 #[test]
