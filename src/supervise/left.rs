@@ -72,6 +72,16 @@ impl Supervise {
         seen
     }
 
+    /// Whether its program's group could be removed, as it is to be: then nothing was left in it.
+    pub(super) fn leaves_no_group(&mut self) -> bool {
+        // One with limits tells first what was killed in it.
+        let may_go = self.removes && self.grouped && self.limits.is_none();
+        match (&self.task.cgroups, &mut self.cgroup) {
+            (Some(groups), Some(group)) if may_go => groups.remove_empty(group),
+            (Some(_) | None, Some(_) | None) => false,
+        }
+    }
+
     /// Holds a process that may be the program from now on: nobody else is to collect it.
     pub(super) fn hold_candidate(&mut self, heir: Remaining) -> Option<Heir> {
         let pid = heir.pid;

@@ -46,7 +46,7 @@ const FILES: [&str; 3] = ["/etc/nsswitch.conf", "/etc/passwd", "/etc/group"];
 const QUIET: Duration = Duration::from_secs(1);
 
 /// Whether systemd keeps users of its own is asked no more often than this: five names are a good part of what another user
-/// costs a start. Who comes to have some while svtree runs is missed no longer; nobody has more rights by that.
+/// costs a start. A database that comes while svtree runs is missed for so long at the most: nobody has more rights by that.
 const RARE: Duration = Duration::from_mins(1);
 
 impl Sources {

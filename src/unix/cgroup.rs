@@ -204,11 +204,16 @@ fn step_aside(own: &Path, tree: &Path) -> io::Result<()> {
 }
 
 /// Goes back, if it went aside, once no module's group needs the controllers any more. They were enabled for those alone: a
-/// group with processes in it, as ours was, has none. Where that fails an empty group stays.
+/// group with processes in it, as ours was, has none. Where a module has left something its limits stay, and so do we.
 fn step_back(own: &Path, tree: &Path) {
     let aside = tree.join(SELF);
     let Ok(members) = fs::read_to_string(aside.join("cgroup.procs")) else { return };
     if !members.lines().any(|pid| pid.parse() == Ok(std::process::id())) {
+        return;
+    }
+    let modules = || groups_in(tree).into_iter().filter(|group| *group != aside);
+    modules().for_each(|group| remove(&group));
+    if modules().next().is_some() {
         return;
     }
     for group in [tree, own] {

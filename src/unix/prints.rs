@@ -308,6 +308,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_there_is_known_once_the_directory_is_quiet_and_what_comes_then_is_seen() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let held = File::open(directory.path()).expect("the directory");
+        let mut glance = Glance::default();
+        let begun = clock::moment();
+        while !glance.is_prepared() {
+            assert!(clock::moment().since(begun) < 2 * COARSEST, "still not");
+            glance.prepare(held.as_fd());
+        }
+        fs::write(directory.path().join(RUN), "").expect("written");
+        assert!(glance.prints(held.as_fd()).run.is_some());
+    }
+
+    #[test]
     fn a_directory_that_changed_just_now_is_asked_for_everything() {
         let directory = tempfile::tempdir().expect("a directory");
         let held = File::open(directory.path()).expect("the directory");
