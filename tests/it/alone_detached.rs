@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::process::Signal;
 
 use crate::harness::{
-    Alone, alive, children, descriptors, environment, eventually, is_root, parent, process_field, program, ran,
+    Alone, alive, children, environment, eventually, has_open, is_root, parent, process_field, program, ran,
     signal_pid, skip, stat, stays,
 };
 
@@ -60,8 +60,7 @@ fn what_the_program_is_started_with_is_what_any_module_gets() {
     for mask in ["SigBlk", "SigIgn", "SigCgt"] {
         assert_eq!(process_field(pid, mask).trim_start_matches('0'), "", "{mask}");
     }
-    // The loader has its files open for a moment.
-    eventually("descriptors 0, 1 and 2", || descriptors(pid) == [0, 1, 2]);
+    has_open(pid, &[0, 1, 2]);
     assert!(environment(pid).contains(&"SVTREE_MODULE=web".to_owned()));
 }
 

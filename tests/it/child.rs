@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::harness::{
-    AS_NOBODY, NOTING, SLEEPER, Tree, alive, arguments, descriptors, environment, eventually, is_root, process_field,
+    AS_NOBODY, NOTING, SLEEPER, Tree, alive, arguments, environment, eventually, has_open, is_root, process_field,
     program, ran, stat, stays, text, wait_for, zombies,
 };
 
@@ -107,15 +107,13 @@ fn no_descriptor_but_0_1_2_is_open_however_many_start_at_once() {
     }
     tree.start();
     let mut before = vec![0; names.len()];
-    for round in 0..20 {
+    for _ in 0..20 {
         for (name, before) in names.iter().zip(&mut before) {
             let pid = wait_for(format!("{name} to sleep"), || {
                 let pid = tree.pid(name).filter(|pid| pid != before)?;
                 arguments(pid).first().is_some_and(|program| program == "sleep").then_some(pid)
             });
-            // The loader of `sleep` has its libraries open for a moment; what was inherited stays.
-            let only = || descriptors(pid) == [0, 1, 2];
-            eventually(format!("{name} to have 0, 1 and 2 alone in round {round}"), only);
+            has_open(pid, &[0, 1, 2]);
             *before = pid;
         }
         for name in &names {
@@ -192,7 +190,7 @@ fn a_program_that_closes_its_output_costs_nothing() {
     tree.start();
     let pid = sleeping(&tree, "web");
     stays(Duration::from_millis(300), "it runs on", || alive(pid));
-    assert_eq!(descriptors(pid), [0]);
+    has_open(pid, &[0]);
 }
 
 #[test]

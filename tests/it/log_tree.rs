@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::harness::{
-    Disk, Freezer, Tree, alive, descriptors, eventually, logged, logged_lines, logged_size, process_field, rotated,
+    Disk, Freezer, Tree, alive, eventually, has_open, logged, logged_lines, logged_size, process_field, rotated,
     signal_pid, stays, text, wait_for,
 };
 
@@ -370,7 +370,7 @@ fn a_program_has_no_descriptor_but_its_streams_and_can_open_its_output_anew() {
     let dir = tree.service("web").run("#!/bin/sh\necho anew >/dev/stdout\nexec sleep 1000\n").moved_in();
     eventually("its line", || said(&tree, "web") == ["anew"]);
     let pid = tree.up("web");
-    assert_eq!(descriptors(pid), [0, 1, 2]);
+    has_open(pid, &[0, 1, 2]);
     drop(dir);
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::harness::{SLEEPER, Tree, alive, chmod, descendants, descriptors, eventually, signal_pid, stays, write};
+use crate::harness::{SLEEPER, Tree, alive, chmod, descendants, eventually, has_open, signal_pid, stays, write};
 
 /// Ready once `notes/go` is there; notes its pid.
 const ON_3: &str = "#!/bin/sh\necho $$ >> \"$SVTREE_IT/notes/$SVTREE_MODULE\"
@@ -42,7 +42,7 @@ fn a_newline_on_its_descriptor_is_the_word() {
     let tree = Tree::running();
     tree.service("web").run(ON_3).toml(FD).moved_in();
     let pid = becomes_ready(&tree);
-    assert_eq!(descriptors(pid), [0, 1, 2]);
+    has_open(pid, &[0, 1, 2]);
     // The next one is awaited anew.
     std::fs::remove_file(tree.path("notes/go")).expect("removed");
     tree.letter("web", "k");
@@ -60,8 +60,7 @@ fn what_stands_before_the_newline_is_of_no_interest_and_no_number_is_too_odd() {
         tree.becomes("web", "ready");
         let mut open = vec![0, 1, 2];
         open.extend((number > 2).then_some(number));
-        let pid = tree.up("web");
-        eventually(format!("{open:?} to be open, and no other one"), || descriptors(pid) == open);
+        has_open(tree.up("web"), &open);
     }
 }
 
@@ -246,7 +245,7 @@ fn readiness_is_taken_over_and_handed_down() {
     // What is said while nobody is there to hear it is not lost.
     tree.kill_svtree();
     go(&tree);
-    eventually("it to have said so", || descriptors(pids[0]) == [0, 1, 2]);
+    has_open(pids[0], &[0, 1, 2]);
     tree.start();
     tree.becomes("web", "ready");
     tree.becomes("asked", "ready");

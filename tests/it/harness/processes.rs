@@ -90,6 +90,12 @@ pub fn descriptors(pid: i32) -> Vec<i32> {
     found
 }
 
+/// A process comes to have these descriptors open and no other one. What it inherited stays, while a loader has its
+/// libraries open for a moment, and a shell its script.
+pub fn has_open(pid: i32, only: &[i32]) {
+    eventually(format!("{pid} to have {only:?} open, and no other one"), || descriptors(pid) == only);
+}
+
 /// Sets how many descriptors a process may have open, and returns how many it could have.
 pub fn limit_descriptors(pid: i32, count: u64) -> u64 {
     let pid = Pid::from_raw(pid);
