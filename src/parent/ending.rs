@@ -1,4 +1,4 @@
-//! The module whose end is the end of all: `--exit-with`.
+//! How the end of all begins, and the module whose own end it is: `--exit-with`.
 //!
 //! Must never end the tree for a module that is only being replaced.
 
@@ -6,7 +6,7 @@ use super::{Closing, Parent};
 use crate::pure::exit::How;
 use crate::pure::name::ModuleName;
 use crate::pure::reconcile::Actual;
-use crate::unix::{clock, report};
+use crate::unix::{clock, raw, report};
 
 impl Parent {
     /// Says if that module is not there: it is waited for, but it may be a slip of the pen.
@@ -32,8 +32,14 @@ impl Parent {
         }
     }
 
+    /// Begins the end, in whatever way; returns how it had begun already.
+    pub(super) fn close(&mut self, closing: Closing) -> Option<Closing> {
+        raw::leave_stacks();
+        self.closing.replace(closing)
+    }
+
     pub(super) fn stop_all(&mut self) {
-        self.closing = Some(Closing::Stop(self.options.stop_within));
+        self.close(Closing::Stop(self.options.stop_within));
         self.closing_by = self.options.stop_within.map(|within| clock::moment().plus(within));
         self.inherit_to_stop();
         self.unwatch();

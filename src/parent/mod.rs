@@ -481,13 +481,13 @@ impl Parent {
         match (signal, self.closing) {
             (Told::Shutdown, None) => self.stop_all(),
             (Told::ShutdownNow, None | Some(Closing::Stop(_))) => {
-                if self.closing.replace(Closing::Stop(Some(Duration::ZERO))).is_none() {
+                if self.close(Closing::Stop(Some(Duration::ZERO))).is_none() {
                     self.inherit_to_stop();
                 }
                 self.hurry(&Mail::Retire(Some(Duration::ZERO)));
             }
             (Told::Leave, None | Some(Closing::Stop(_))) => {
-                self.closing = Some(Closing::Leave);
+                self.close(Closing::Leave);
                 self.hurry(&Mail::Release);
             }
             (Told::Rescan, None) => self.rescan(),

@@ -91,7 +91,7 @@ impl Supervise {
         self.unpublished = None;
         let again = if self.is_going() {
             // Only what stays in the service directory.
-            self.home.publish_view(&self.machine.status());
+            self.home.publish_last(&self.machine.status());
             None
         } else {
             self.publish_now()

@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::harness::{
-    CRASHING, DEAF, NOTING, ONE_COPY, SLEEPER, Tree, alive, eventually, remove, stays, wait_for, write, write_fifo,
+    CRASHING, DEAF, NOTING, ONE_COPY, SLEEPER, Tree, alive, eventually, remove, stays, text, wait_for, write,
+    write_fifo,
 };
 
 #[test]
@@ -41,6 +43,42 @@ fn the_fifos_of_a_linked_service_stay_when_its_link_goes_and_have_no_reader() {
         assert!(fifo.symlink_metadata().is_ok_and(|file| file.file_type().is_fifo()), "{name}");
         let error = write_fifo(&fifo).expect_err("nobody reads");
         assert_eq!(error.raw_os_error(), Some(libc::ENXIO), "{name}");
+    }
+}
+
+#[test]
+fn what_stays_in_a_service_directory_says_that_it_is_down() {
+    let ends: [fn(&mut Tree, &Path); 3] = [
+        |tree, _| _ = fs::remove_file(tree.entry("web")),
+        |tree, _| assert_eq!(tree.stop().code(), Some(0)),
+        // It would be written through, if that were not seen.
+        |tree, dir| {
+            for name in ["status", "pid", "stat"] {
+                fs::write(dir.join(name), "another's").expect("written");
+                fs::remove_file(dir.join("supervise").join(name)).expect("removed");
+                fs::hard_link(dir.join(name), dir.join("supervise").join(name)).expect("linked");
+            }
+            assert_eq!(tree.stop().code(), Some(0));
+            for name in ["status", "pid", "stat"] {
+                assert_eq!(text(&dir.join(name)), "another's", "{name}");
+            }
+        },
+    ];
+    for (number, end) in ends.into_iter().enumerate() {
+        let mut tree = Tree::running();
+        let dir = tree.service("web").run(SLEEPER).linked_in();
+        let pid = tree.up("web");
+        let said = |name: &str| fs::read(dir.join("supervise").join(name)).expect("read");
+        eventually("what runs to be told", || said("pid") == format!("{pid}\n").as_bytes() && said("stat") == b"run\n");
+        end(&mut tree, &dir);
+        tree.goes("web");
+        assert!(said("pid").is_empty() && said("stat") == b"down\n", "{number}");
+        let status = said("status");
+        // Its pid, not paused, wanted down, TERM or not, and the state.
+        assert_eq!((status.len(), &status[12..18], status[19]), (20, b"\0\0\0\0\0d".as_slice(), 0), "{number}");
+        let seconds = u64::from_be_bytes(status[..8].try_into().expect("eight bytes")) - (1 << 62) - 10;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_secs();
+        assert!((now - 5..=now).contains(&seconds), "{number}: {seconds}");
     }
 }
 

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{
-    AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, RawDir, SeekFrom, Stat, fchmod, fchown, flock, fstat, linkat,
-    mkfifoat, openat, renameat, statat, symlinkat, unlinkat,
+    AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, RawDir, SeekFrom, Stat, fchmod, fchown, flock, fstat,
+    ftruncate, linkat, mkfifoat, openat, renameat, statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -285,6 +285,31 @@ fn with_suffix(name: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(longer)
 }
 
+/// Writes a small file of ours where it stands, which takes neither room nor names, or empties it. Unlike with [`replace`]
+/// a reader who comes in that very moment may find some of both.
+///
+/// # Errors
+/// It is not ours, not there, has another name, or would become shorter: nothing was written.
+pub(super) fn overwrite(at: BorrowedFd<'_>, name: &Path, bytes: &[u8]) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = openat(at, name, flags, Mode::empty())?;
+    let stat = fstat(&file)?;
+    let is_ours = stat.st_uid == rustix::process::geteuid().as_raw() && stat.st_nlink == 1;
+    if !is_ours || FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    if bytes.is_empty() {
+        return Ok(ftruncate(&file, 0)?);
+    }
+    if u64::try_from(stat.st_size).is_ok_and(|size| size > bytes.len() as u64) {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    match rustix::io::pwrite(&file, bytes, 0)? == bytes.len() {
+        true => Ok(()),
+        false => Err(io::ErrorKind::WriteZero.into()),
+    }
+}
+
 /// Replaces a file in one rename, so that no reader ever sees half of it.
 pub(in crate::unix) fn replace(at: BorrowedFd<'_>, name: &Path, bytes: &[u8]) -> io::Result<()> {
     replace_as(at, name, bytes, Mode::from_raw_mode(0o644))
@@ -317,5 +342,38 @@ pub(super) fn replace_as(at: BorrowedFd<'_>, name: &Path, bytes: &[u8], mode: Mo
             Ok(renameat(at, &new, at, name)?)
         }
         result => Ok(result?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_a_file_of_ours_alone_is_overwritten() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let at = openat(rustix::fs::CWD, directory.path(), DIRECTORY, Mode::empty()).expect("opened");
+        let path = |name: &str| directory.path().join(name);
+        let write = |bytes: &[u8]| overwrite(at.as_fd(), Path::new("record"), bytes).is_ok();
+        let says = |name: &str, bytes: &[u8]| fs::read(path(name)).expect("read") == bytes;
+        fs::write(path("record"), "run\n").expect("written");
+        assert!(write(b"down\n") && says("record", b"down\n"));
+        assert!(!write(b"run\n") && says("record", b"down\n"), "it would be half of both for a moment");
+        assert!(write(b"") && says("record", b""));
+        assert!(write(b"run\n") && says("record", b"run\n"));
+        fs::rename(path("record"), path("other")).expect("moved");
+        assert!(!write(b"down\n"), "nothing is made");
+        fs::hard_link(path("other"), path("record")).expect("linked");
+        assert!(!write(b"down\n") && !write(b""), "another name of it may mean something else");
+        fs::remove_file(path("record")).expect("removed");
+        std::os::unix::fs::symlink("other", path("record")).expect("linked");
+        assert!(!write(b"down\n") && !write(b""));
+        fs::remove_file(path("record")).expect("removed");
+        mkfifoat(&at, "record", Mode::RWXU).expect("made");
+        let _reader = openat(&at, "record", OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).expect("opened");
+        assert!(!write(b"down\n"));
+        assert!(says("other", b"run\n"));
     }
 }

@@ -389,11 +389,10 @@ impl Home {
         result.and(replaced)
     }
 
-    /// Replaces the records of the view alone.
-    pub fn publish_view(&mut self, status: &Status) {
+    /// Writes what stays in the view, and nothing else.
+    pub fn publish_last(&mut self, status: &Status) {
         if let Some(view) = &mut self.view {
-            // Its service directory may be on its way out as well.
-            let _ = view.publish(self.service.as_fd(), status);
+            view.publish_last(self.service.as_fd(), status);
         }
     }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::fs::{AtFlags, FileType, Mode, linkat, mkdirat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
-use super::files::{LOCK_PATIENCE, discard, fifo, lock, replace, same_fifo, says, stands};
+use super::files::{LOCK_PATIENCE, discard, fifo, lock, overwrite, replace, same_fifo, says, stands};
 use super::{NotOpened, file};
 use crate::pure::status::{LENGTH, Status};
 
@@ -114,7 +114,7 @@ impl View {
         service: BorrowedFd<'_>,
         status: &Status,
     ) -> Result<(), (&'static str, io::Error)> {
-        match self.publish_files(service, status) {
+        match self.publish_files(service, status, replace) {
             // Not tried again on its own account: there may never be a view to keep again. Each change of state and each
             // look does, since nothing counts as published.
             Err((_, error)) if is_out_of_reach(&error) => Ok(()),
@@ -122,9 +122,23 @@ impl View {
         }
     }
 
-    fn publish_files(&mut self, service: BorrowedFd<'_>, status: &Status) -> Result<(), (&'static str, io::Error)> {
+    /// Says what is to stay: once it has been said nobody supervises, and no client asks the files any more. Of a thousand that
+    /// end together this is in the way of all.
+    pub(super) fn publish_last(&mut self, service: BorrowedFd<'_>, status: &Status) {
+        // Its service directory may be on its way out as well.
+        let _ = self.publish_files(service, status, |service, name, bytes| {
+            overwrite(service, name, bytes).or_else(|_| replace(service, name, bytes))
+        });
+    }
+
+    fn publish_files(
+        &mut self,
+        service: BorrowedFd<'_>,
+        status: &Status,
+        write: impl Fn(BorrowedFd<'_>, &Path, &[u8]) -> io::Result<()>,
+    ) -> Result<(), (&'static str, io::Error)> {
         let write =
-            |name: &'static str, bytes: &[u8]| replace(service, &inside(name), bytes).map_err(|error| (name, error));
+            |name: &'static str, bytes: &[u8]| write(service, &inside(name), bytes).map_err(|error| (name, error));
         let bytes = status.to_runit();
         if self.published == Some(bytes) {
             return Ok(());

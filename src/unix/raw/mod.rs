@@ -34,4 +34,4 @@ pub use process::{
 pub use rights::Rights;
 pub use signal::{cgroup_of, exit_status, kill, kill_by_pidfd, peek_own_thread};
 pub use streams::{Fifo, OPENING_INPUT, OPENING_OUTPUT, Output};
-pub use thread::{Thread, are_few, trim_stack};
+pub use thread::{Thread, are_few, leave_stacks, trim_stack};
