@@ -161,7 +161,7 @@ impl Keeper {
                 }
                 match why {
                     Why::Left => return Ok(Some(0)),
-                    Why::Retired => {
+                    Why::Retired { .. } => {
                         let signal = self.signal.unwrap_or(Signal::TERM);
                         raw::die_of(signal);
                         // The first process of a container cannot.

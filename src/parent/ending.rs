@@ -38,6 +38,11 @@ impl Parent {
         self.closing.replace(closing)
     }
 
+    /// Whether some are not told to end yet: those that others need, and loggers.
+    pub(super) fn has_others_to_retire(&self) -> bool {
+        self.actual.values().any(|actual| matches!(actual, Actual::Beginning(_) | Actual::Running(_)))
+    }
+
     pub(super) fn stop_all(&mut self) {
         self.close(Closing::Stop(self.options.stop_within));
         self.closing_by = self.options.stop_within.map(|within| clock::moment().plus(within));

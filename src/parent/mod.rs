@@ -472,7 +472,11 @@ impl Parent {
                 self.stands(&name, standing);
                 return false;
             }
-            Report::Gone(name, why) => self.gone(name, why),
+            Report::Gone(name, why) => {
+                self.gone(name, why);
+                // To reconcile a thousand for each of a thousand would take longer than all else here.
+                return self.closing.is_none() || self.has_others_to_retire() || self.threads.is_empty();
+            }
         }
         true
     }

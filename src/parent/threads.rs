@@ -223,7 +223,13 @@ impl Parent {
         {
             report::line(&format!("removing {error}"));
         }
+        self.forget(name);
+    }
+
+    /// Nothing is left of it.
+    fn forget(&mut self, name: &ModuleName) {
         self.actual.remove(name);
+        self.programs.remove(name);
         self.anew.remove(name);
         self.troubles.remove(name);
     }
@@ -363,7 +369,8 @@ impl Parent {
                 self.defective.insert(name.clone(), (id, thread.source));
                 Actual::Refused(id, clock::moment().plus(RETRY_DEFECT))
             }
-            Why::Retired => Actual::Ended,
+            Why::Retired { removed: true } => return self.forget(&name),
+            Why::Retired { removed: false } => Actual::Ended,
             Why::Left | Why::NotOpened(_) if retiring => Actual::Ended,
             Why::Left => Actual::Left(id),
             Why::NotOpened(text) => {

@@ -290,12 +290,11 @@ impl Supervise {
         if !self.is_going() {
             self.write_lines();
         }
-        let why = self.why.take().unwrap_or(Why::Left);
         self.remove_groups();
-        if self.removes {
-            self.home.remove(&self.task.place);
+        match self.why.take().unwrap_or(Why::Left) {
+            Why::Retired { .. } => Why::Retired { removed: self.removes && self.home.remove(&self.task.place) },
+            why => why,
         }
-        why
     }
 
     /// Waits for a moment, and does what is to be done; says whether there was anything.
@@ -566,7 +565,7 @@ impl Supervise {
                 None
             }
             Action::Leave => {
-                self.why = Some(if self.retired { Why::Retired } else { Why::Left });
+                self.why = Some(if self.retired { Why::Retired { removed: false } } else { Why::Left });
                 self.lines.push((Level::Notice, "leaves".to_owned()));
                 None
             }

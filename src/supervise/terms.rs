@@ -150,7 +150,10 @@ pub enum Report {
 #[derive(Debug)]
 pub enum Why {
     /// Told to by the parent, or by ABRT.
-    Retired,
+    Retired {
+        /// Nothing is left of its home.
+        removed: bool,
+    },
     /// Told to by `x`.
     Left,
     /// Its home could not be opened.

@@ -61,8 +61,9 @@ fn at_shutdown_loggers_end_last_and_with_all_that_was_said() {
     let tree = Tree::running();
     // A logger that is slow: it has read nothing when its module is gone.
     let slow = "#!/bin/sh\nsleep 0.5\nexec cat >> \"$SVTREE_IT/notes/lines\"\n";
-    tree.service("web").run(LAST_WORDS).script("log/run", slow).moved_in();
-    tree.up("web");
+    let run = LAST_WORDS.replace("echo first\n", "echo first\necho it has > \"$SVTREE_IT/notes/said\"\n");
+    tree.service("web").run(&run).script("log/run", slow).moved_in();
+    eventually("its first line", || tree.notes("said") == ["it has"]);
     tree.up("web/log");
     assert!(tree.stop().success());
     assert_eq!(tree.notes("lines"), ["first", "last"]);

@@ -475,24 +475,24 @@ impl Home {
         !published || self.published_state.is_none() || self.view.as_ref().is_some_and(View::is_behind)
     }
 
-    /// Removes what is in the status directory, under its lock, and the directory itself if nothing else is in it.
-    pub fn remove(mut self, place: &Place) {
+    /// Removes what is in the status directory, under its lock, and the directory itself if nothing else is in it; says
+    /// whether that is gone.
+    #[must_use]
+    pub fn remove(mut self, place: &Place) -> bool {
         // Whoever sees the status directory gone finds no reader in the service directory either.
         self.view = None;
         let channel = self.channel.take();
         self.said = None;
         let there = files::which(&self.directory, &OWN);
         for (own, _) in OWN.iter().zip(there).filter(|(_, there)| *there) {
-            // What cannot be removed is found by the parent.
             let _ = unlinkat(&self.directory, *own, AtFlags::empty());
         }
-        if let Place::Tree(root, name) = place {
-            // A logger's is in the home of its module.
-            if let Some(channel) = channel.filter(|channel| channel.module() != name) {
-                channel.remove_without_module(root);
-            }
-            root::remove_empty(root, Some(name.clone()));
+        let Place::Tree(root, name) = place else { return false };
+        // A logger's is in the home of its module.
+        if let Some(channel) = channel.filter(|channel| channel.module() != name) {
+            channel.remove_without_module(root);
         }
+        root::remove_empty(root, name.clone())
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), NotOpened> {

@@ -148,13 +148,13 @@ fn publish(root: &Path, name: &ModuleName, file: &str, contents: &[u8]) -> Resul
 pub fn unpublish_state(root: &Path, name: &ModuleName) {
     // What cannot be removed is replaced by the next one that stands there.
     let _ = fs::remove_file(root.join(name.as_os_str()).join(file::STATE));
-    remove_empty(root, Some(name.clone()));
+    remove_empty(root, name.clone());
 }
 
 /// Takes back what [`publish_group`] wrote.
 pub fn unpublish_group(root: &Path, name: &ModuleName) {
     let _ = fs::remove_file(root.join(name.as_os_str()).join(file::GROUP));
-    remove_empty(root, Some(name.clone()));
+    remove_empty(root, name.clone());
 }
 
 /// Whether a module has, or had until svtree died, a FIFO to a logger.
@@ -210,7 +210,7 @@ pub fn remove(root: &Path, name: &ModuleName) -> Result<(), NotOpened> {
             Ok(()) | Err(_) => {}
         }
     }
-    remove_empty(root, Some(name.clone()));
+    remove_empty(root, name.clone());
     Ok(())
 }
 
@@ -285,13 +285,18 @@ pub fn left(root: &Path) -> io::Result<Vec<ModuleName>> {
     Ok(found)
 }
 
-pub(super) fn remove_empty(root: &Path, mut name: Option<ModuleName>) {
+/// Removes a directory of a module that is empty, and those of groups above it that are then; says whether it could be.
+pub(super) fn remove_empty(root: &Path, name: ModuleName) -> bool {
+    let mut removed = false;
+    let mut name = Some(name);
     while let Some(empty) = name {
         if fs::remove_dir(root.join(empty.as_os_str())).is_err() {
             break;
         }
+        removed = true;
         name = empty.parent();
     }
+    removed
 }
 
 #[cfg(test)]
