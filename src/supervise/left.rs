@@ -75,7 +75,7 @@ impl Supervise {
     /// Whether its program's group could be removed, as it is to be: then nothing was left in it.
     pub(super) fn leaves_no_group(&mut self) -> bool {
         // One with limits tells first what was killed in it.
-        let may_go = self.removes && self.grouped && self.limits.is_none();
+        let may_go = self.removes && self.grouped && self.limits.is_none() && self.memory.is_none();
         match (&self.task.cgroups, &mut self.cgroup) {
             (Some(groups), Some(group)) if may_go => groups.remove_empty(group),
             (Some(_) | None, Some(_) | None) => false,

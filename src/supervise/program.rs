@@ -42,8 +42,8 @@ impl Origin {
     }
 }
 
-/// Files that were read so short a time ago are not looked at again by a module that begins: a thousand that do so at once
-/// have their turns within it.
+/// Small files that were read so short a time ago are not looked at again by a module that begins: a thousand that do so at
+/// once have their turns within it.
 const JUST_NOW: Duration = Duration::from_millis(500);
 
 /// A program that ended, and how is not known yet.
@@ -129,7 +129,9 @@ impl Supervise {
 
     pub(super) fn spawn(&mut self) -> Event {
         let prints = match self.read_at {
-            Some(at) if clock::moment().since(at) < JUST_NOW => self.task.loaded.prints,
+            Some(at) if clock::moment().since(at) < JUST_NOW => {
+                self.glance.prints_again(self.home.service(), self.task.loaded.prints)
+            }
             Some(_) | None => self.glance.prints(self.home.service()),
         };
         if prints != self.task.loaded.prints

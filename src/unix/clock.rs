@@ -17,6 +17,19 @@ pub fn wall() -> Wall {
     Wall { seconds: time.tv_sec, nanos: u32::try_from(time.tv_nsec).unwrap_or(0) }
 }
 
+/// Now, on the clock that file systems take their times from, which goes on from tick to tick; `None` where that is another
+/// one.
+#[must_use]
+pub fn coarse_wall() -> Option<Wall> {
+    #[cfg(target_os = "linux")]
+    {
+        let time = clock_gettime(ClockId::RealtimeCoarse);
+        Some(Wall { seconds: time.tv_sec, nanos: u32::try_from(time.tv_nsec).unwrap_or(0) })
+    }
+    #[cfg(not(target_os = "linux"))]
+    None
+}
+
 /// Now, on both.
 #[must_use]
 pub fn stamp() -> Stamp {

@@ -162,18 +162,22 @@ const ASKED: [&str; 10] = {
     [RUN, SERVICE, FINISH, CONTROL, a.name, b.name, c.name, d.name, e.name, family::CHECK]
 };
 
-/// The coarsest change times there are: FAT's,
+/// The coarsest change times there are, FAT's.
 const COARSEST: Duration = Duration::from_secs(2);
-/// and those of file systems that take the time of the kernel's tick, of this machine's clock.
-const TICK: Duration = Duration::from_millis(10);
 
-/// Those file systems, as statfs(2) calls them: tmpfs, ext4, XFS, Btrfs, and overlays of them.
+/// File systems that take the time of this machine's coarse clock, as statfs(2) calls them: tmpfs, ext4, XFS, Btrfs, and
+/// overlays of them.
 const TICKING: [u32; 5] = [0x0102_1994, 0xEF53, 0x5846_5342, 0x9123_683E, 0x794C_7630];
 
-/// A directory that was changed so long ago will have another change time by its next change.
-fn coarseness(directory: BorrowedFd<'_>) -> Duration {
-    let kind = fstatfs(directory).ok().and_then(|stat| u32::try_from(stat.f_type).ok());
-    if kind.is_some_and(|kind| TICKING.contains(&kind)) { TICK } else { COARSEST }
+/// Whether a directory that had this change time a moment ago will have another one by its next change.
+fn is_settled(directory: BorrowedFd<'_>, then: Wall) -> bool {
+    let is_ticking = || {
+        let kind = fstatfs(directory).ok().and_then(|stat| u32::try_from(stat.f_type).ok());
+        kind.is_some_and(|kind| TICKING.contains(&kind))
+    };
+    // A time of whole seconds may be all that there is room for, as in small inodes of ext4.
+    let has_ticked = || then.nanos != 0 && clock::coarse_wall().is_some_and(|now| now > then);
+    age(then, clock::wall()).is_some_and(|age| age > COARSEST) || (has_ticked() && is_ticking())
 }
 
 impl Glance {
@@ -203,6 +207,13 @@ impl Glance {
         self.renew(directory);
         let (run, service) = (self.print(directory, RUN), self.print(directory, SERVICE));
         Prints { run, service, small: self.small(directory) }
+    }
+
+    /// The same, where all of them were looked at a moment ago: `run` and `service.toml` may be being written.
+    #[must_use]
+    pub fn prints_again(&mut self, directory: BorrowedFd<'_>, before: Prints) -> Prints {
+        self.renew(directory);
+        Prints { run: self.print(directory, RUN), service: self.print(directory, SERVICE), small: before.small }
     }
 
     fn small(&mut self, directory: BorrowedFd<'_>) -> Option<Small> {
@@ -247,8 +258,7 @@ impl Glance {
         if !self.settled {
             // What was asked before that is forgotten: a name may have come within the same tick.
             self.absent = 0;
-            let age = now.and_then(|then| age(then, clock::wall()));
-            self.settled = age.is_some_and(|age| age > COARSEST || (age > TICK && age > coarseness(directory)));
+            self.settled = now.is_some_and(|then| is_settled(directory, then));
         }
     }
 
@@ -319,6 +329,15 @@ mod tests {
         }
         fs::write(directory.path().join(RUN), "").expect("written");
         assert!(glance.prints(held.as_fd()).run.is_some());
+    }
+
+    #[test]
+    fn a_time_of_whole_seconds_is_trusted_only_once_it_is_long_ago() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let held = File::open(directory.path()).expect("the directory");
+        let now = clock::wall();
+        let settled = |ago, nanos| is_settled(held.as_fd(), Wall { seconds: now.seconds - ago, nanos });
+        assert_eq!([settled(1, 0), settled(3, 0), settled(-1, 5), settled(3, 5)], [false, true, false, true]);
     }
 
     #[test]

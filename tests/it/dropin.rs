@@ -113,6 +113,28 @@ fn a_run_that_is_still_being_written_is_not_executed() {
 }
 
 #[test]
+fn a_run_that_is_written_anew_while_its_module_begins_is_not_executed() {
+    let tree = Tree::new().options(["--log", "none", "--settle", "1s"]);
+    tree.start();
+    tree.sleeper("other");
+    tree.up("other");
+    // It waits a moment for its lock, after its files were read.
+    write(&tree.home("web/lock"), "", 0o600);
+    let lock = fs::File::open(tree.home("web/lock")).expect("opened");
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).expect("held");
+    let run = tree.sleeper("web").join("run");
+    stays(Duration::from_millis(50), "it cannot begin", || tree.pid("web").is_none());
+    write(&run, "#!/bin/sh\necho half >> \"$SVTREE_IT/notes/half\"\n", 0o755);
+    drop(lock);
+    for _ in 0..20 {
+        stays(Duration::from_millis(50), "it is not started", || tree.notes("half").is_empty());
+        append(&run, "# more\n");
+    }
+    append(&run, "echo whole >> \"$SVTREE_IT/notes/half\"\nexec sleep 1000\n");
+    eventually("the whole of it", || tree.notes("half") == ["half", "whole"]);
+}
+
+#[test]
 fn what_is_incomplete_starts_nothing_and_is_no_error() {
     let tree = Tree::running();
     fs::create_dir(tree.entry("web")).expect("mkdir");
