@@ -4,7 +4,7 @@
 //! while the others are served. Each stream has one batch in its turn. Must never wake up but for lines, or for a disk
 //! that is full.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -86,9 +86,9 @@ struct Stream {
     sink: Sink,
     /// Which pipe it reads.
     pipe: [u64; 2],
-    /// Another pipe, read once this one has ended, or is empty when something is in that: who writes to the old one then is
-    /// not the program any more.
-    next: Option<(Route, Arc<Tap>)>,
+    /// Other pipes, each read once the one before it has ended, or is empty when something is in the first of these: who writes
+    /// to the old one then is not the program any more.
+    next: VecDeque<(Route, Arc<Tap>)>,
     /// It is tried again then; nothing is taken before.
     stuck: Option<Moment>,
     /// Its log does not say yet what was dropped of it; if no line comes before, that is tried again then.
@@ -176,19 +176,19 @@ impl Worker {
             && let Some(stream) = self.streams.get_mut(&key)
         {
             if stream.pipe != id {
-                // What is in the pipe that it reads comes before what is in another one.
-                if let Some((_, before)) = stream.next.take() {
-                    self.epoll.remove(before.pipe());
+                // What is in the pipes before it comes first.
+                if let Some((before, _)) = stream.next.iter_mut().find(|(_, known)| known.identity() == id) {
+                    *before = route;
+                    return;
                 }
-                if stream.stuck.is_none() {
+                tap.leave_unserved(stream.stuck.is_some());
+                if stream.stuck.is_none() && stream.next.is_empty() {
                     let _ = self.epoll.add(tap.pipe(), key | NEXT);
                 }
-                stream.next = Some((route, tap));
+                stream.next.push_back((route, tap));
                 return;
             }
-            if let Some((_, before)) = stream.next.take() {
-                self.epoll.remove(before.pipe());
-            }
+            stream.next.drain(..).take(1).for_each(|(_, before)| self.epoll.remove(before.pipe()));
             if stream.route == route {
                 return;
             }
@@ -201,7 +201,8 @@ impl Worker {
         };
         let stuck = matches!(sink, Sink::Waits(_)).then(Moment::default);
         let trouble = Repeated::default();
-        let stream = Stream { name, route, sink, pipe: id, next: None, stuck, owing: None, trouble, large: false };
+        let stream =
+            Stream { name, route, sink, pipe: id, next: VecDeque::new(), stuck, owing: None, trouble, large: false };
         if stuck.is_none() {
             let _ = self.epoll.add(stream.pipe(), self.count);
         }
@@ -217,7 +218,7 @@ impl Worker {
         let _ = (0..CLOSING).find(|_| self.turn(key) == 0);
         if let Some(stream) = self.streams.remove(&key) {
             self.epoll.remove(stream.pipe());
-            if let Some((_, next)) = &stream.next {
+            if let Some((_, next)) = stream.next.front() {
                 self.epoll.remove(next.pipe());
             }
         }
@@ -225,9 +226,14 @@ impl Worker {
 
     /// Something is in the pipe that a stream reads next.
     fn turn_to_next(&mut self, key: u64) {
-        if (0..CLOSING).any(|_| self.turn(key) == 0)
-            && self.streams.get(&key).is_some_and(|stream| stream.stuck.is_none() && stream.next.is_some())
-        {
+        if (0..CLOSING).any(|_| self.turn(key) == 0) {
+            self.leave_for_next(key);
+        }
+    }
+
+    /// Goes on with the next pipe of a stream, if there is one and what was said before is written.
+    fn leave_for_next(&mut self, key: u64) {
+        if self.streams.get(&key).is_some_and(|stream| stream.stuck.is_none() && !stream.next.is_empty()) {
             self.ended(key);
         }
     }
@@ -262,7 +268,8 @@ impl Worker {
         if !matches!(stream.sink, Sink::Waits(_)) {
             stream.stuck = None;
             let _ = self.epoll.add(stream.pipe(), key);
-            if let Some((_, next)) = &stream.next {
+            stream.leave_next_unserved(false);
+            if let Some((_, next)) = stream.next.front() {
                 let _ = self.epoll.add(next.pipe(), key | NEXT);
             }
         }
@@ -312,7 +319,9 @@ impl Worker {
             stream.trouble.failed(line);
             stream.stuck = Some(clock::moment().plus(RETRY));
             self.epoll.remove(stream.pipe());
-            if let Some((_, next)) = &stream.next {
+            // Its program does not wait for what another one has said, unless it is to.
+            stream.leave_next_unserved(true);
+            if let Some((_, next)) = stream.next.front() {
                 self.epoll.remove(next.pipe());
             }
         }
@@ -334,9 +343,10 @@ impl Worker {
         let Stream { name, sink, next, .. } = stream;
         // The lock of its directory is free before it is taken again.
         drop(sink);
-        if let Some((route, tap)) = next {
-            self.epoll.remove(tap.pipe());
-            self.open(name, route, tap);
+        next.iter().take(1).for_each(|(_, tap)| self.epoll.remove(tap.pipe()));
+        for (route, tap) in next {
+            tap.leave_unserved(false);
+            self.open(name.clone(), route, tap);
         }
     }
 
@@ -376,9 +386,16 @@ impl Worker {
     /// Takes what is in the pipes, as far as the disks take it.
     fn finish(&mut self) {
         let deadline = clock::moment().plus(FINISH);
-        let mut keys: Vec<u64> = self.streams.keys().copied().collect();
-        while !keys.is_empty() && clock::moment() < deadline {
-            keys.retain(|key| self.turn(*key) > 0);
+        let mut more = true;
+        while std::mem::take(&mut more) && clock::moment() < deadline {
+            for key in self.streams.keys().copied().collect::<Vec<_>>() {
+                let took = self.turn(key) > 0;
+                if !took {
+                    self.leave_for_next(key);
+                }
+                // What came after it is a stream of its own now.
+                more |= took || !self.streams.contains_key(&key);
+            }
         }
         for stream in self.streams.values_mut() {
             if let Sink::Shown(echo) = &mut stream.sink {
@@ -400,8 +417,13 @@ impl Stream {
         self.stuck.or(self.owing)
     }
 
+    fn leave_next_unserved(&self, unserved: bool) {
+        self.next.iter().for_each(|(_, next)| next.leave_unserved(unserved));
+    }
+
     fn is_unserved(&self) -> bool {
         matches!(&self.sink, Sink::Waits(tap) if tap.is_unserved())
+            || self.next.iter().any(|(_, next)| next.is_unserved())
     }
 
     fn pipe(&self) -> BorrowedFd<'_> {

@@ -331,6 +331,72 @@ fn what_was_dropped_of_a_module_that_is_gone_is_told_as_well() {
 }
 
 #[test]
+fn a_module_that_is_replaced_on_a_full_disk_drops_lines_as_the_one_before_it_did() {
+    let Some(disk) = Disk::new() else { return };
+    let tree = tree();
+    fs::create_dir(tree.path("logs/web")).expect("made");
+    disk.stands_for(&tree, "logs/web");
+    tree.start();
+    let service = |number: u32| {
+        let run = format!(
+            "#!/bin/sh\necho {number}\nread -r _ <../../notes/go\nseq 100001 160000\n: >../../notes/done{number}\nexec sleep 1000\n"
+        );
+        tree.service("web").run(&run).toml("[log]\nfull = 'drop'\ntimestamps = 'none'\n").moved_in()
+    };
+    let go = || fs::write(tree.path("notes/go"), "go\n").expect("written");
+    crate::harness::fifo(&tree.path("notes/go"));
+    let lines = || logged_lines(&tree.path("logs/web"));
+    let entry = service(1);
+    eventually("the first line", || lines() == ["1"]);
+    disk.fill();
+    for number in 1..=3 {
+        go();
+        eventually(format!("{number} not to wait"), || tree.path(format!("notes/done{number}")).exists());
+        crate::harness::remove(&entry);
+        tree.goes("web");
+        service(number + 1);
+    }
+    disk.free();
+    let counted = || {
+        let lines = lines();
+        let told =
+            lines.iter().filter_map(|line| line.strip_prefix("svtree: ")?.split(' ').next()?.parse::<usize>().ok());
+        let whole = lines.iter().filter(|line| line.parse::<usize>().is_ok()).count();
+        whole + told.sum::<usize>()
+    };
+    // Of each of three a line may count twice, of which a part was dropped.
+    let all = 3 * 60_000 + 4;
+    eventually("all to be there or counted", || (all..=all + 3).contains(&counted()));
+}
+
+#[test]
+fn what_several_programs_say_one_after_the_other_while_the_disk_is_full_comes_in_that_order() {
+    let Some(disk) = Disk::new() else { return };
+    let tree = tree();
+    fs::create_dir(tree.path("logs/web")).expect("made");
+    disk.stands_for(&tree, "logs/web");
+    tree.start();
+    let said = |number: u32| (number * 1000 + 1..=number * 1000 + 500).map(|line| line.to_string());
+    let service = |number: u32| {
+        let (first, last) = (number * 1000 + 1, number * 1000 + 500);
+        let run = format!("#!/bin/sh\nseq {first} {last}\n: >../../notes/done{number}\nexec sleep 1000\n");
+        tree.service("web").run(&run).toml("[log]\ntimestamps = 'none'\n").moved_in()
+    };
+    let lines = || logged_lines(&tree.path("logs/web"));
+    let entry = service(1);
+    eventually("the first lines", || lines().iter().cloned().eq(said(1)));
+    disk.fill();
+    for number in 2..=4 {
+        crate::harness::remove(&entry);
+        tree.goes("web");
+        service(number);
+        eventually(format!("{number} to have said all"), || tree.path(format!("notes/done{number}")).exists());
+    }
+    disk.free();
+    eventually("all lines", || lines().iter().cloned().eq((1..=4).flat_map(said)));
+}
+
+#[test]
 fn shown_lines_are_whole_and_begin_with_the_name_of_their_module() {
     let tree = Tree::new().options(["--log", "inherit"]);
     tree.start();
