@@ -92,21 +92,26 @@ pub fn run(options: Options) -> Result<u8, String> {
         Some(inheritance) => inheritance.roots(),
         None => (absolute(&options.services)?, absolute(&options.status)?),
     };
-    let entries = match scan::names(&services) {
-        Ok((_, names)) => names.len(),
-        // Whoever takes over runs on without it, as its predecessor would.
-        Err(_) if inheritance.is_some() => 0,
-        Err(error) => {
-            let (services, why) = (options.services.display(), plain(&error));
-            return Err(format!("reading {services}: {why}; make it, or name another"));
-        }
+    let modules = match &inheritance {
+        // The services directory may not answer; nobody who runs waits for it.
+        Some(inheritance) => inheritance.modules(),
+        None => match scan::names(&services) {
+            Ok((_, names)) => names.len(),
+            Err(error) => {
+                let (services, why) = (options.services.display(), plain(&error));
+                return Err(format!("reading {services}: {why}; make it, or name another"));
+            }
+        },
     };
-    let table = Table::new(threads::descriptors(entries));
+    let table = Table::new(threads::descriptors(modules));
     // Opened once, so that the first restart does not wait for it.
     let _ = remains::may_exist();
     report::start(&options.program).map_err(|error| format!("starting a thread: {}", plain(&error)))?;
-    if let Some(exposed) = scan::exposed_directory(&services) {
-        if options.strict && inheritance.is_none() {
+    // A predecessor has looked.
+    if inheritance.is_none()
+        && let Some(exposed) = scan::exposed_directory(&services)
+    {
+        if options.strict {
             return Err(format!("reading {}: {exposed}, and --strict is given", options.services.display()));
         }
         report::line(&format!("reading {}: {exposed}", options.services.display()));

@@ -204,6 +204,11 @@ impl Inheritance {
         (path(&self.estate.services), path(&self.estate.status))
     }
 
+    /// How many modules there are.
+    pub(super) fn modules(&self) -> usize {
+        self.estate.modules.len()
+    }
+
     /// The status root, locked; `None` if its descriptor is missing.
     pub(super) fn root(&mut self) -> Option<Root> {
         Some(Root::handed_down(&path(&self.estate.status), self.descriptors.take(self.estate.root)?))
