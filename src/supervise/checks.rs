@@ -188,7 +188,7 @@ impl Supervise {
     }
 
     fn check(&mut self, about: About, words: &[String], limit: Duration) -> Result<(), spawn::NotStarted> {
-        let cgroup = self.group();
+        let cgroup = self.group_of_helpers();
         let started = spawn::check(self.service(cgroup.as_ref()), &self.task.loaded.policy, words)?;
         if started.pidfd.is_none() {
             self.wait_elsewhere(started.pid);

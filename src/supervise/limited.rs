@@ -139,7 +139,9 @@ impl Supervise {
     pub(super) fn remove_groups(&self) {
         let Task { controllers, cgroups, alone, loaded, id, .. } = &*self.task;
         if self.removes || *alone {
-            self.cgroup.iter().for_each(Cgroup::remove);
+            if let (Some(groups), Some(group)) = (cgroups, &self.cgroup) {
+                groups.abandon(group);
+            }
             controllers.remove(cgroups.as_deref(), *id, &loaded.policy.limits);
         }
         if *alone {

@@ -122,9 +122,21 @@ impl Supervise {
         self.group_held = None;
         // What a predecessor's program left is found there until something is started in another one.
         let (group, held) = groups.module(self.task.id).ok()?;
-        self.cgroup = Some(group);
+        if let Some(before) = self.cgroup.replace(group).filter(|before| !groups.has(before)) {
+            groups.abandon(&before);
+        }
         self.limit_anew();
         Some(held)
+    }
+
+    /// The same for what runs beside the program, or after it. Processes that a predecessor started in a group of its own are
+    /// looked for there until the next program is started: nothing else takes the place of that group.
+    pub(super) fn group_of_helpers(&mut self) -> Option<OwnedFd> {
+        let is_ours = |group: &Cgroup| self.task.cgroups.as_ref().is_some_and(|groups| groups.has(group));
+        if self.grouped && self.cgroup.as_ref().is_some_and(|group| !is_ours(group)) {
+            return None;
+        }
+        self.group()
     }
 
     pub(super) fn spawn(&mut self) -> Event {
@@ -221,7 +233,7 @@ impl Supervise {
     }
 
     pub(super) fn spawn_finish(&mut self, how: How) -> Event {
-        let cgroup = self.group();
+        let cgroup = self.group_of_helpers();
         let (service, policy) = (self.service(cgroup.as_ref()), &self.task.loaded.policy);
         let started = match &policy.before_restart {
             Some(script) => spawn::before_restart(service, policy, script, self.tally.count()),

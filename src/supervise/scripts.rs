@@ -128,7 +128,7 @@ impl Supervise {
             if !self.glance.has_control(self.home.service(), letter) {
                 continue;
             }
-            let cgroup = self.group();
+            let cgroup = self.group_of_helpers();
             let policy = &self.task.loaded.policy;
             let limit = policy.stop.timeout.map_or(LONGEST, |timeout| timeout.min(LONGEST));
             match spawn::control(self.service(cgroup.as_ref()), policy, letter) {

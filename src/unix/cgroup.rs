@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, openat, unlinkat};
 
-use super::{pseudo, raw};
+use super::{aside, pseudo, raw};
 use crate::pure::exit::Pid;
 use crate::pure::reconcile::Id;
 
@@ -43,7 +43,7 @@ impl Cgroups {
         let own = own.ok_or_else(|| io::Error::other("this process is in no group of version 2"))?;
         let tree = format!("svtree-{number}");
         // It may have gone there to have controllers in the groups of its modules.
-        let own = own.strip_suffix(&format!("/{tree}/{SELF}")).unwrap_or(own);
+        let own = own.strip_suffix(&format!("/{tree}/{}", aside::SELF)).unwrap_or(own);
         // Nothing that only root may do is tried.
         rustix::fs::access(below(&mount, own), rustix::fs::Access::WRITE_OK)?;
         let own = format!("{}/{tree}", own.trim_end_matches('/'));
@@ -102,6 +102,17 @@ impl Cgroups {
         group.gone
     }
 
+    /// Removes the group of a module that is to have none any more, as far as nothing is in it, with all that a predecessor had
+    /// where it was.
+    pub fn abandon(&self, group: &Cgroup) {
+        group.remove();
+        if !self.has(group)
+            && let Some(tree) = group.directory.parent()
+        {
+            aside::clear_after(tree);
+        }
+    }
+
     /// The name of a module's group in that of the tree, if it is one of this tree.
     fn name<'a>(&self, group: &'a Cgroup) -> Option<&'a Path> {
         group.directory.file_name().filter(|_| self.has(group)).map(Path::new)
@@ -113,26 +124,7 @@ impl Cgroups {
     /// It is not there, or cannot be had in groups below the one that svtree is in.
     pub fn control(&self, controller: &str) -> io::Result<()> {
         let tree = below(&self.mount, &self.own);
-        let own = tree.parent().unwrap_or(&self.mount);
-        let has = |group: &Path| {
-            let there = fs::read_to_string(group.join("cgroup.controllers"))?;
-            Ok::<_, io::Error>(there.split_ascii_whitespace().any(|name| name == controller))
-        };
-        let enable = |group: &Path| fs::write(group.join("cgroup.subtree_control"), format!("+{controller}"));
-        if !has(&tree)? {
-            if !has(own)? {
-                return Err(io::Error::other(format!("{} has no controller {controller}", own.display())));
-            }
-            match enable(own) {
-                // The kernel lets no group have both: processes, and groups with controllers.
-                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-                    step_aside(own, &tree)?;
-                    enable(own)?;
-                }
-                result => result?,
-            }
-        }
-        enable(&tree)
+        aside::enable(tree.parent().unwrap_or(&self.mount), &tree, controller)
     }
 
     /// Whether a module's group is one of this tree: a predecessor may have been in another one.
@@ -170,7 +162,7 @@ impl Cgroups {
     pub fn close(&self) {
         let tree = below(&self.mount, &self.own);
         if let Some(own) = tree.parent() {
-            step_back(own, &tree);
+            aside::step_back(own, &tree);
         }
         remove(&tree);
     }
@@ -181,50 +173,6 @@ impl Cgroups {
 pub fn beside(recorded: &str, id: Id) -> Option<String> {
     let (tree, _) = recorded.rsplit_once('/')?;
     Some(format!("{tree}/{}", number(id)))
-}
-
-/// Where svtree itself goes when it may not stay above the groups of its modules: beside them.
-const SELF: &str = "self";
-
-/// Leaves our own group empty, if nothing but svtree is in it: this process, and a keeper in front of it.
-fn step_aside(own: &Path, tree: &Path) -> io::Result<()> {
-    let members = fs::read_to_string(own.join("cgroup.procs"))?;
-    let ours = [std::process::id(), std::os::unix::process::parent_id()];
-    let executable = |pid: u32| fs::read_link(format!("/proc/{pid}/exe")).ok();
-    let is_ours = |pid: &str| {
-        let pid = pid.parse().ok().filter(|pid| ours.contains(pid));
-        pid.is_some_and(|pid| executable(pid) == executable(ours[0]))
-    };
-    if !members.lines().all(is_ours) {
-        let text = format!("{} holds others than svtree; start it in a group of its own", own.display());
-        return Err(io::Error::other(text));
-    }
-    make(&tree.join(SELF))?;
-    members.lines().try_for_each(|pid| fs::write(tree.join(SELF).join("cgroup.procs"), pid))
-}
-
-/// Goes back, if it went aside, once no module's group needs the controllers any more. They were enabled for those alone: a
-/// group with processes in it, as ours was, has none. Where a module has left something its limits stay, and so do we.
-fn step_back(own: &Path, tree: &Path) {
-    let aside = tree.join(SELF);
-    let Ok(members) = fs::read_to_string(aside.join("cgroup.procs")) else { return };
-    if !members.lines().any(|pid| pid.parse() == Ok(std::process::id())) {
-        return;
-    }
-    let modules = || groups_in(tree).into_iter().filter(|group| *group != aside);
-    modules().for_each(|group| remove(&group));
-    if modules().next().is_some() {
-        return;
-    }
-    for group in [tree, own] {
-        let control = group.join("cgroup.subtree_control");
-        let enabled = fs::read_to_string(&control).unwrap_or_default();
-        let disabled: Vec<String> = enabled.split_ascii_whitespace().map(|name| format!("-{name}")).collect();
-        let _ = fs::write(&control, disabled.join(" "));
-    }
-    for pid in members.lines() {
-        let _ = fs::write(own.join("cgroup.procs"), pid);
-    }
 }
 
 /// Names may hold what no group's name can.
@@ -392,7 +340,7 @@ fn is_number(directory: &Path, number: u64) -> bool {
         || groups_in(directory).iter().any(|below| is_number(below, number))
 }
 
-fn groups_in(directory: &Path) -> Vec<PathBuf> {
+pub(super) fn groups_in(directory: &Path) -> Vec<PathBuf> {
     if fs::metadata(directory).is_ok_and(|stat| stat.nlink() == 2) {
         return Vec::new();
     }

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{Mode, OFlags, openat};
 
@@ -91,7 +91,10 @@ enum Place {
 pub struct Controllers {
     /// The number of the tree, as in its group of version 2.
     tree: String,
-    places: [OnceLock<Result<Place, String>>; 3],
+    /// Where each is; what could not be had once may be had later.
+    places: [OnceLock<Place>; 3],
+    /// Held while that is asked: it may take us to another group.
+    asking: Mutex<()>,
 }
 
 /// What limits one module.
@@ -111,7 +114,7 @@ impl Controllers {
     /// Those of the tree with this number.
     #[must_use]
     pub fn new(tree: &str) -> Controllers {
-        Controllers { tree: tree.to_owned(), places: Default::default() }
+        Controllers { tree: tree.to_owned(), places: Default::default(), asking: Mutex::default() }
     }
 
     /// Sets the limits of the module with this service directory, whose group of version 2 that is.
@@ -133,8 +136,8 @@ impl Controllers {
                 self.lift(controller, group).map_err(failed)?;
                 continue;
             }
-            let place = self.places[controller as usize].get_or_init(|| place(controller, groups, &self.tree));
-            match place.as_ref().map_err(|why| format!("limits.{}: {why}", controller.key()))? {
+            let place = self.place(controller, groups);
+            match place.map_err(|why| format!("limits.{}: {why}", controller.key()))? {
                 Place::Two => {
                     let group = group.ok_or_else(|| failed(io::Error::other("it can have no control group")))?;
                     write(group.directory(), &controller.files(true, most)).map_err(failed)?;
@@ -154,9 +157,18 @@ impl Controllers {
         Ok(limited)
     }
 
+    fn place(&self, controller: Controller, groups: Option<&Cgroups>) -> Result<&Place, String> {
+        let known = &self.places[controller as usize];
+        let _alone = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        match known.get() {
+            Some(place) => Ok(place),
+            None => place(controller, groups, &self.tree).map(|place| known.get_or_init(|| place)),
+        }
+    }
+
     /// A group of version 2 may have had a limit that is not asked for any more.
     fn lift(&self, controller: Controller, group: Option<&Cgroup>) -> io::Result<()> {
-        let used = matches!(self.places[controller as usize].get(), Some(Ok(Place::Two)));
+        let used = matches!(self.places[controller as usize].get(), Some(Place::Two));
         let Some(group) = group.filter(|group| used || group.is_old()) else { return Ok(()) };
         let files = controller.files(true, None);
         let is_there = files.iter().all(|(name, _)| group.directory().join(name).exists());
@@ -167,7 +179,7 @@ impl Controllers {
     pub fn remove(&self, groups: Option<&Cgroups>, id: Id, asked: &Limits) {
         // A predecessor may have made them.
         for controller in ALL.into_iter().filter(|controller| controller.asked(asked).is_some()) {
-            let _ = self.places[controller as usize].get_or_init(|| place(controller, groups, &self.tree));
+            let _ = self.place(controller, groups);
         }
         self.trees().for_each(|tree| remove(&tree.join(number(id))));
     }
@@ -182,8 +194,8 @@ impl Controllers {
 
     fn trees(&self) -> impl Iterator<Item = &PathBuf> {
         self.places.iter().filter_map(|place| match place.get() {
-            Some(Ok(Place::One(tree))) => Some(tree),
-            Some(Ok(Place::Two) | Err(_)) | None => None,
+            Some(Place::One(tree)) => Some(tree),
+            Some(Place::Two) | None => None,
         })
     }
 }

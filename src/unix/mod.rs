@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod adopt;
+mod aside;
 pub mod cgroup;
 pub mod client;
 pub mod clock;

@@ -245,7 +245,7 @@ pub fn belongs(pid: Pid, whose: Whose<'_>) -> io::Result<bool> {
 }
 
 /// No process has more than these.
-const MOST_ANCESTORS: usize = 1000;
+pub(super) const MOST_ANCESTORS: usize = 1000;
 
 /// What goes from process to process is met after so many looks, or is looked at again later.
 const MOST_LOOKS: usize = 50;

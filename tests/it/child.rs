@@ -6,15 +6,8 @@ use std::time::Duration;
 
 use crate::harness::{
     AS_NOBODY, NOTING, SLEEPER, Tree, alive, arguments, environment, eventually, has_open, is_root, process_field,
-    program, ran, stat, stays, text, wait_for, zombies,
+    program, ran, sleeping, stat, stays, text, wait_for, zombies,
 };
-
-/// Waits until the module's program has been executed, and is no longer the shell of `run`.
-fn sleeping(tree: &Tree, name: &str) -> i32 {
-    wait_for(format!("{name} to sleep"), || {
-        tree.pid(name).filter(|pid| arguments(*pid).first().is_some_and(|program| program == "sleep"))
-    })
-}
 
 #[test]
 fn the_service_directory_is_its_working_directory() {

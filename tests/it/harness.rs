@@ -33,7 +33,7 @@ pub use logs::{Logger, fifo, logged, logged_lines, logged_size, rotated};
 pub use machine::{AS_NOBODY, executable, is_root, missing, program, skip};
 pub use processes::{
     alive, arguments, children, descendants, descriptors, environment, has_open, limit_descriptors, parent,
-    process_field, process_state, runs, signal_pid, stat, ticks, zombies,
+    process_field, process_state, runs, signal_pid, sleeping, stat, ticks, zombies,
 };
 pub use service::{CRASHING, DEAF, NOTING, ONE_COPY, SLEEPER, Service};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::harness::{
     AS_NOBODY, NOTING, Ran, SLEEPER, Tree, arguments, chmod, environment, eventually, is_root, process_field, program,
-    replace, skip, stays, text, wait_for, write,
+    replace, skip, sleeping, stays, text, wait_for, write,
 };
 
 /// A tree of root's that anybody may look into, and write notes in.
@@ -26,13 +26,6 @@ fn entry(tree: &Tree, user: &str) -> Option<Vec<String>> {
     program("getent")?;
     let said = tree.ran(["getent", "passwd", user]);
     (said.code == Some(0)).then(|| said.out.trim().split(':').map(str::to_owned).collect())
-}
-
-/// Waits until the program is `sleep`, and no longer the shell of a script.
-fn sleeping(tree: &Tree, name: &str) -> i32 {
-    wait_for(format!("{name} to sleep"), || {
-        tree.pid(name).filter(|pid| arguments(*pid).first().is_some_and(|program| program == "sleep"))
-    })
 }
 
 /// Writes what `id` says, then sleeps.

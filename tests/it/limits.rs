@@ -2,14 +2,7 @@
 
 use std::path::Path;
 
-use crate::harness::{NOTING, SLEEPER, Tree, arguments, eventually, is_root, process_field, skip, text, wait_for};
-
-/// Waits until the program is `sleep`, and no longer the shell of a script.
-fn sleeping(tree: &Tree, name: &str) -> i32 {
-    wait_for(format!("{name} to sleep"), || {
-        tree.pid(name).filter(|pid| arguments(*pid).first().is_some_and(|program| program == "sleep"))
-    })
-}
+use crate::harness::{NOTING, SLEEPER, Tree, eventually, is_root, process_field, skip, sleeping, text};
 
 /// The soft and the hard limit of this name, in the kernel's own words.
 fn limit(pid: i32, name: &str) -> Vec<String> {
@@ -287,27 +280,6 @@ fn no_group_is_left_when_the_tree_ends() {
     for group in groups {
         assert!(!group.exists(), "{}", group.display());
     }
-}
-
-#[test]
-fn the_group_that_a_tree_has_to_itself_is_afterwards_as_it_was() {
-    let mount = Path::new("/sys/fs/cgroup");
-    if !is_root() || !text(&mount.join("cgroup.controllers")).split_whitespace().any(|name| name == "memory") {
-        return skip("a group with controllers of its own needs root, and version 2 with the controller memory");
-    }
-    std::fs::write(mount.join("cgroup.subtree_control"), "+memory").expect("the controller");
-    let group = mount.join(format!("svtree-it-{}", std::process::id()));
-    std::fs::create_dir(&group).expect("a group");
-    let join = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", group.display());
-    let tree = Tree::new().through(["sh", "-c", &join, "sh"]);
-    tree.start();
-    tree.service("web").run(SLEEPER).toml("[limits]\nmemory = '64MiB'").moved_in();
-    let pid = sleeping(&tree, "web");
-    assert!(text(Path::new(&format!("/proc/{pid}/cgroup"))).contains("/svtree-it-"));
-    assert_eq!(text(&group.join("cgroup.subtree_control")).trim(), "memory");
-    assert_eq!(tree.stop().code(), Some(0));
-    assert_eq!(text(&group.join("cgroup.subtree_control")).trim(), "");
-    std::fs::remove_dir(&group).expect("nothing is in it");
 }
 
 #[test]

@@ -34,6 +34,7 @@ mod alone_front;
 mod alone_letters;
 mod alone_script;
 mod apply;
+mod aside;
 mod changes;
 mod chaos_found;
 mod child;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::harness::{
-    NOTING, SLEEPER, Tree, arguments, chmod, eventually, is_root, process_field, program, skip, stays, text, wait_for,
+    NOTING, SLEEPER, Tree, chmod, eventually, is_root, process_field, program, skip, sleeping, stays, text,
 };
 
 /// A tree of root's that may mount, and that anybody may look into; outside of `/tmp`, which a program may have its own of.
@@ -20,13 +20,6 @@ fn tree_of_root() -> Option<Tree> {
         return None;
     }
     Some(tree)
-}
-
-/// Waits until the program is `sleep`, and no longer the shell of a script.
-fn sleeping(tree: &Tree, name: &str) -> i32 {
-    wait_for(format!("{name} to sleep"), || {
-        tree.pid(name).filter(|pid| arguments(*pid).first().is_some_and(|program| program.ends_with("sleep")))
-    })
 }
 
 /// The lines that a module has said, on svtree's own output.

@@ -127,6 +127,7 @@ fn a_program_that_dies_meanwhile_is_started_once_and_how_it_ended_is_known() {
     eventually("all to be counted", || tree.state("web")["exits_total"] == DEATHS);
     let exits = tree.state("web")["exits"].as_array().cloned().unwrap_or_default();
     assert!(exits.iter().all(|exit| exit["signal"] == 9), "{exits:?}");
+    eventually("the last one to begin", || tree.notes("web").len() > DEATHS);
     assert_eq!(tree.notes("web").len(), DEATHS + 1);
     assert_eq!(tree.state("web")["restarts"], DEATHS);
 }
@@ -234,6 +235,7 @@ fn a_finish_that_runs_meanwhile_runs_once_and_to_its_end() {
     write(&tree.path("go"), "", 0o644);
     tree.up_again("web", pid);
     assert_eq!(tree.notes("finish"), ["begun", "ended"]);
+    eventually("the next one to begin", || tree.notes("web").len() > 1);
     assert_eq!(tree.notes("web").len(), 2);
 }
 

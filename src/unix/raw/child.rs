@@ -3,12 +3,12 @@
 //! It shares our memory, and until it leaves it our table of descriptors: system calls only, and nothing that the C
 //! library would do for all threads. Must never allocate, lock, panic or return into the frames of its parent.
 
-use std::ffi::{c_int, c_long, c_void};
+use std::ffi::{c_char, c_int, c_long, c_void};
 use std::os::fd::{AsRawFd, RawFd};
 use std::ptr;
 use std::time::Duration;
 
-use super::clone::Launch;
+use super::clone::{Launch, write_digits};
 use super::process::{Original, schedule, set_default};
 use super::streams::direct_all;
 
@@ -147,13 +147,43 @@ unsafe fn join_groups(job: &mut Job<'_>) -> bool {
     // SAFETY: descriptors, and a path that ends in NUL.
     unsafe {
         if let Some(cgroup) = job.launch.cgroup.filter(|_| !job.grouped) {
-            let file = libc::openat(cgroup.as_raw_fd(), c"cgroup.procs".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
-            job.grouped = file >= 0 && join(file);
-            if job.grouped {
-                libc::close(file);
-            }
+            let cgroup = cgroup.as_raw_fd();
+            job.grouped = join_in(cgroup, c"cgroup.procs".as_ptr())
+                || (*libc::__errno_location() == libc::EBUSY && join_below(cgroup));
         }
         (job.grouped || !confinement.grouped) && job.launch.joins.iter().all(|file| join(file.as_raw_fd()))
+    }
+}
+
+/// Moves to the group that a file in this directory is of; on failure `errno` says why.
+unsafe fn join_in(cgroup: RawFd, path: *const c_char) -> bool {
+    // SAFETY: a descriptor, and a path that ends in NUL.
+    unsafe {
+        let file = libc::openat(cgroup, path, libc::O_WRONLY | libc::O_CLOEXEC);
+        if file < 0 || !join(file) {
+            // Both descriptors and errno are left as they are: the child ends, or leaves the table.
+            return false;
+        }
+        libc::close(file);
+        true
+    }
+}
+
+/// Moves to a new group in a group. The last program may have made groups of its own there, and given them controllers, as
+/// what supervises others does: then nobody can be in it, only below, where its limits hold as well.
+unsafe fn join_below(cgroup: RawFd) -> bool {
+    const PREFIX: &[u8] = b"of-";
+    const FILE: &[u8] = b"/cgroup.procs";
+    let mut path = [0u8; 32];
+    path.iter_mut().zip(PREFIX).for_each(|(place, byte)| *place = *byte);
+    // SAFETY: descriptors, and paths that end in NUL, since what is written is shorter than the array.
+    unsafe {
+        let digits = path.get_mut(PREFIX.len()..).map_or(0, |room| write_digits(libc::getpid(), room));
+        if libc::mkdirat(cgroup, path.as_ptr().cast(), 0o755) < 0 {
+            return false;
+        }
+        path.iter_mut().skip(PREFIX.len() + digits).zip(FILE).for_each(|(place, byte)| *place = *byte);
+        join_in(cgroup, path.as_ptr().cast())
     }
 }
 

@@ -63,20 +63,26 @@ impl Strings {
         let Some(text) = &self.own_pid else { return };
         // SAFETY: nobody else has a reference to the text, as the caller says.
         let Some(room) = (unsafe { &mut *text.get() }).get_mut(OWN_PID.len()..OWN_PID.len() + DIGITS) else { return };
-        let mut rest = pid.unsigned_abs();
-        // The last digit comes first.
-        let mut digits = [0; DIGITS];
-        let mut count = 0;
-        while rest > 0 && count < DIGITS {
-            digits[count] = b'0' + (rest % 10) as u8;
-            rest /= 10;
-            count += 1;
-        }
         room.fill(0);
-        for (place, digit) in room.iter_mut().zip(digits.iter().take(count).rev()) {
-            *place = *digit;
-        }
+        write_digits(pid, room);
     }
+}
+
+/// Writes a pid, as far as there is room; says how long it is. It allocates nothing.
+pub(super) fn write_digits(pid: c_int, room: &mut [u8]) -> usize {
+    let mut rest = pid.unsigned_abs();
+    // The last digit comes first.
+    let mut digits = [0; DIGITS];
+    let mut count = 0;
+    while rest > 0 && count < DIGITS {
+        digits[count] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        count += 1;
+    }
+    for (place, digit) in room.iter_mut().zip(digits.iter().take(count).rev()) {
+        *place = *digit;
+    }
+    count
 }
 
 /// Everything that a child needs, made before the clone.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 
-use super::{eventually, text};
+use super::{Tree, eventually, text, wait_for};
 
 /// Every pid there is.
 pub fn processes() -> impl Iterator<Item = i32> {
@@ -88,6 +88,13 @@ pub fn descriptors(pid: i32) -> Vec<i32> {
         .collect();
     found.sort_unstable();
     found
+}
+
+/// Waits until the program of a module is `sleep`, and no longer the shell of its `run`.
+pub fn sleeping(tree: &Tree, name: &str) -> i32 {
+    wait_for(format!("{name} to sleep"), || {
+        tree.pid(name).filter(|pid| arguments(*pid).first().is_some_and(|program| program == "sleep"))
+    })
 }
 
 /// A process comes to have these descriptors open and no other one. What it inherited stays, while a loader has its
