@@ -7,7 +7,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::{SLEEPER, Tree, alive, eventually, is_root, skip, sleeping, stays, text, walk, write};
+use rustix::process::Signal;
+
+use crate::harness::{SLEEPER, Tree, alive, eventually, is_root, signal_pid, skip, sleeping, stays, text, walk, write};
+use crate::keeper::{svscan, svscan_after};
 
 /// A control group of version 2, for a tree that is started in it; what is in it is ended with it.
 struct Group(PathBuf);
@@ -45,8 +48,12 @@ impl Group {
 
     /// A tree that runs in it, and logs nothing in a process of its own.
     fn tree(&self) -> Tree {
+        self.tree_with(&["--log", "inherit"])
+    }
+
+    fn tree_with(&self, options: &[&str]) -> Tree {
         let join = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", self.0.display());
-        let tree = Tree::new().options(["--log", "inherit"]).through(["sh", "-c", &join, "sh"]);
+        let tree = Tree::new().options(options.iter().copied()).through(["sh", "-c", &join, "sh"]);
         tree.start();
         tree
     }
@@ -126,6 +133,24 @@ fn who_is_killed_with_limits_in_a_group_of_its_own_has_a_successor_there() {
     assert_eq!(tree.up("web"), pid);
     tree.letter("web", "k");
     tree.up_again("web", pid);
+    assert_eq!(tree.stop().code(), Some(0));
+    assert_eq!(group.enabled(), "");
+    fs::remove_dir(&group.0).expect("nothing is in it");
+}
+
+#[test]
+fn a_keeper_starts_another_svscan_beside_the_groups_with_limits() {
+    let Some(group) = Group::new() else { return };
+    let tree = group.tree_with(&["--log", "none", "--keep"]);
+    let limited = |name: &str| tree.service(name).run(SLEEPER).toml("[limits]\nmemory = '64MiB'").moved_in();
+    limited("web");
+    let pid = sleeping(&tree, "web");
+    let before = svscan(tree.pid_of_svtree());
+    signal_pid(before, Signal::KILL);
+    svscan_after(tree.pid_of_svtree(), before);
+    assert_eq!(tree.up("web"), pid);
+    limited("more");
+    tree.up("more");
     assert_eq!(tree.stop().code(), Some(0));
     assert_eq!(group.enabled(), "");
     fs::remove_dir(&group.0).expect("nothing is in it");
