@@ -68,6 +68,8 @@ pub fn run(args: LogArgs) -> u8 {
 /// Logs the tree with this status root.
 #[must_use]
 pub fn tree(status: &Path) -> u8 {
+    // It was executed by another name.
+    let _ = rustix::thread::set_name(c"svtree");
     match tree::run(status) {
         Ok(()) => out::DONE,
         Err(why) => {

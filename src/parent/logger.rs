@@ -3,10 +3,9 @@
 //! It is supervised as any other: started again, taken over, handed down, and stopped when all others are gone. Must never
 //! read what it logs.
 
-use std::ffi::OsString;
 use std::fs::DirBuilder;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::time::Duration;
 
@@ -42,7 +41,7 @@ impl Parent {
     }
 
     #[inline(never)]
-    fn want_logger(&mut self) {
+    pub(super) fn want_logger(&mut self) {
         // It needs a directory to start in, and has one for what it has not written yet.
         let path = self.status.join(file::SPOOLS);
         let made = match DirBuilder::new().mode(0o700).create(&path) {
@@ -53,21 +52,10 @@ impl Parent {
             Ok(found) => Id::of(found.dev(), found.ino()),
             Err(error) => return report::line(&format!("making {}: {}", path.display(), plain(&error))),
         };
-        let executable = self.upgrade.executable().as_os_str().as_bytes();
-        let words = [executable, TREE_LOGGER.as_bytes(), b"--status", self.status.as_os_str().as_bytes()];
-        let words = words.map(|word| OsString::from_vec(word.to_vec()).into_string());
-        let mut argv = Vec::new();
-        for word in words {
-            match word {
-                Ok(word) => argv.push(word),
-                Err(word) => {
-                    return report::line(&format!("starting the logger: {}: it is not UTF-8", word.display()));
-                }
-            }
-        }
+        let words = [TREE_LOGGER.as_bytes(), b"--status", self.status.as_os_str().as_bytes()].map(<[u8]>::to_vec);
         let prints = scan::open(&path, id).map(|directory| Prints::read(directory.as_fd())).unwrap_or_default();
         let restart = Restart { delay: PAUSE, max_delay: Some(Duration::from_secs(1)), ..Restart::default() };
-        let policy = Policy { program: Program::Argv(argv), restart, ..Policy::default() };
+        let policy = Policy { program: Program::Own(words.to_vec()), restart, ..Policy::default() };
         self.wanted.want_logger(
             path,
             id,

@@ -96,12 +96,6 @@ impl Upgrade {
         };
         (Upgrade { executable, count, asked: None, gate }, Gate(halts))
     }
-
-    /// The path that svtree was started by.
-    pub(super) fn executable(&self) -> &Path {
-        &self.executable
-    }
-
     /// What is said when the executable has been asked.
     pub(super) fn answers(&self) -> Receiver<Result<(), String>> {
         self.asked.as_ref().map_or_else(never, |(answer, _)| answer.clone())
@@ -421,9 +415,12 @@ impl Parent {
         self.actual.extend(estate.absent.into_iter().filter_map(|(text, actual)| Some((name(&text)?, actual))));
         for Module { name: text, id, retiring, path: directory, loaded, handed } in estate.modules {
             let Some(name) = name(&text) else { continue };
+            if name.is_own_logger() {
+                // No file asks for it, and how it is started is this svtree's to say.
+                self.want_logger();
+            }
             let wish = self.wanted.module(&name).and_then(|wish| wish.loaded.clone());
-            let none = || Loaded::default();
-            let loaded = loaded.map(Arc::new).or(wish).unwrap_or_else(|| Arc::new(none()));
+            let loaded = loaded.filter(|_| !name.is_own_logger()).map(Arc::new).or(wish).unwrap_or_default();
             let source = Source { path: path(&directory), loaded };
             let reads = handed.reads(&name);
             let beginning = handed.inherit(&self.status, &name, &mut descriptors);

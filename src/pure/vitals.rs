@@ -35,7 +35,7 @@ pub enum Heard {
     Unwell(String),
     /// It ends by itself.
     Stopping,
-    /// It needs so long from now for what it does, and is ready already.
+    /// It needs so long from now for what it does.
     Extend(Duration),
     /// This process is the program.
     MainPid(Pid),
@@ -167,13 +167,26 @@ impl Vitals {
         (self.terms.failed, self.health.failures)
     }
 
-    /// From now on it is asked so.
-    pub fn change(&mut self, now: Moment, health: &Health) {
-        if self.health != *health {
+    /// It could not be asked, or its answer says nothing: it is asked again after the interval.
+    pub fn unasked(&mut self, now: Moment) {
+        self.ask_health(now);
+    }
+
+    /// How it is asked.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// From now on it is asked so; says whether that is another way.
+    pub fn change(&mut self, now: Moment, health: &Health) -> bool {
+        let is_another = self.health != *health;
+        if is_another {
             self.health = health.clone();
             self.terms.failed = 0;
             self.ask_health(now);
         }
+        is_another
     }
 
     /// The check of readiness has not said so: it is asked again.
@@ -199,10 +212,11 @@ impl Vitals {
             Said::Stopping => return Some(Heard::Stopping),
             Said::Status(text) => self.words.status = Some(text).filter(|text| !text.is_empty()),
             Said::Errno(errno) => self.words.errno = Some(errno).filter(|errno| *errno != 0),
-            Said::Extend(time) => match &mut self.terms.ready_by {
-                Some(by) => *by = (*by).max(now.plus(time)),
-                None => return Some(Heard::Extend(time)),
-            },
+            Said::Extend(time) => {
+                self.terms.ready_by = self.terms.ready_by.map(|by| by.max(now.plus(time)));
+                // It may be on its way out as well.
+                return Some(Heard::Extend(time));
+            }
             Said::WatchdogEvery(time) => {
                 self.terms.watchdog = Some(time).filter(|time| !time.is_zero());
                 self.feed_watchdog(now);
@@ -229,10 +243,12 @@ impl Vitals {
         }
     }
 
-    /// What a successor goes on with.
+    /// What a successor goes on with, if the program has been stopped for so long.
     #[must_use]
-    pub fn terms(&self) -> Terms {
-        self.terms
+    pub fn terms(&self, stopped: Duration) -> Terms {
+        let mut now = self.clone();
+        now.stood_still(stopped);
+        now.terms
     }
 
     /// As a predecessor had it, which ran as this very process: nothing was missed meanwhile.
@@ -330,13 +346,14 @@ mod tests {
     #[test]
     fn the_time_to_be_ready_is_only_ever_extended() {
         let mut vitals = awaited(ReadyBy::Notify, Some(Limit::After(Duration::from_secs(10))));
-        assert_eq!(vitals.hear(at(1000), Said::Extend(Duration::from_secs(1))), None);
+        let told = |seconds| Some(Heard::Extend(Duration::from_secs(seconds)));
+        assert_eq!(vitals.hear(at(1000), Said::Extend(Duration::from_secs(1))), told(1));
         assert_eq!(vitals.deadline(), Some(at(11_000)));
-        assert_eq!(vitals.hear(at(5000), Said::Extend(Duration::from_secs(20))), None);
+        assert_eq!(vitals.hear(at(5000), Said::Extend(Duration::from_secs(20))), told(20));
         assert_eq!(vitals.deadline(), Some(at(25_000)));
         assert_eq!(vitals.hear(at(6000), Said::Ready), Some(Heard::Ready));
-        let time = Duration::from_secs(3);
-        assert_eq!(vitals.hear(at(6000), Said::Extend(time)), Some(Heard::Extend(time)));
+        assert_eq!(vitals.hear(at(6000), Said::Extend(Duration::from_secs(3))), told(3));
+        assert_eq!(vitals.deadline(), None);
     }
 
     #[test]
@@ -394,7 +411,7 @@ mod tests {
         let mut vitals = asked(None);
         assert_eq!(vitals.due(at(1000)), Some(Due::AskHealth));
         let mut next = asked(None);
-        next.resume(at(1500), Terms { failed: 2, ..vitals.terms() });
+        next.resume(at(1500), Terms { failed: 2, ..vitals.terms(Duration::ZERO) });
         assert_eq!(next.deadline(), Some(at(2500)));
         assert_eq!(next.due(at(2500)), Some(Due::AskHealth));
         assert!(next.told(at(2500), Err("no".into())).is_some(), "the third one");
@@ -405,7 +422,7 @@ mod tests {
         let ready = Ready { by: Some(ReadyBy::Notify), watchdog: Some(Duration::from_secs(1)), ..Ready::default() };
         let mut vitals = Vitals::begin(at(500), &ready, &Health::default(), false);
         assert_eq!(vitals.deadline(), Some(at(1500)));
-        vitals.resume(at(600), Terms { watchdog_by: Some(at(700)), ..vitals.terms() });
+        vitals.resume(at(600), Terms { watchdog_by: Some(at(700)), ..vitals.terms(Duration::ZERO) });
         assert_eq!(vitals.due(at(700)), Some(Due::Unwell("no WATCHDOG=1 for 1s".into())));
     }
 }

@@ -45,6 +45,11 @@ impl Care {
         self.word.iter().map(AsFd::as_fd)
     }
 
+    /// What a successor goes on with.
+    pub(super) fn terms(&self, now: Moment) -> Terms {
+        self.vitals.terms(self.paused_at.map_or(Duration::ZERO, |since| now.since(since)))
+    }
+
     /// The number of the FIFO, for the next svtree.
     pub(super) fn word(&self) -> Option<RawFd> {
         self.word.as_ref().map(AsRawFd::as_raw_fd)
@@ -75,25 +80,36 @@ impl Supervise {
     }
 
     fn care_for(&mut self, word: Option<OwnedFd>, ready: &Ready, awaited: bool) {
-        if ready.by.is_some() || self.task.loaded.policy.health.by.is_some() {
-            self.care = Some(Box::new(Care::new(Arc::clone(&self.task.loaded), word, ready, awaited)));
+        let loaded = self.started_with();
+        if ready.by.is_some() || loaded.policy.health.by.is_some() {
+            self.care = Some(Box::new(Care::new(loaded, word, ready, awaited)));
         }
+    }
+
+    /// What the program was started with, as far as that is known: what was changed since holds from the next start on.
+    pub(super) fn started_with(&self) -> Arc<Loaded> {
+        Arc::clone(self.origin.as_ref().map_or(&self.task.loaded, |origin| &origin.loaded))
     }
 
     /// `[health]` holds at once.
     pub(super) fn change_health(&mut self) {
         let loaded = Arc::clone(&self.task.loaded);
         let runs = matches!(self.machine.phase(), Phase::Up { .. });
-        match &mut self.care {
-            Some(care) => care.vitals.change(clock::moment(), &loaded.policy.health),
-            None if runs => self.care_for(None, &Ready::default(), false),
-            None => {}
-        }
         if let Some(origin) = &mut self.origin
             && origin.loaded.policy.health != loaded.policy.health
         {
             let origin = Arc::make_mut(&mut Arc::make_mut(&mut origin.loaded).policy);
             origin.health = loaded.policy.health.clone();
+        }
+        match &mut self.care {
+            Some(care) => {
+                let is_another = care.vitals.change(clock::moment(), &loaded.policy.health);
+                if is_another {
+                    self.drop_health();
+                }
+            }
+            None if runs => self.care_for(None, &Ready::default(), false),
+            None => {}
         }
     }
 
@@ -141,7 +157,7 @@ impl Supervise {
     }
 
     fn go_on_caring(&mut self, word: Option<OwnedFd>, state: &State, terms: impl FnOnce(Terms) -> Terms) -> bool {
-        let loaded = Arc::clone(&self.task.loaded);
+        let loaded = self.started_with();
         let unasked = Ready::default();
         let (ready, awaited) = match self.machine.readiness() {
             // It was started without.
@@ -151,7 +167,7 @@ impl Supervise {
         };
         self.care_for(word, ready, awaited && ready.by.is_some());
         if let Some(care) = &mut self.care {
-            care.vitals.resume(clock::moment(), terms(care.vitals.terms()));
+            care.vitals.resume(clock::moment(), terms(care.vitals.terms(Duration::ZERO)));
             let State { status, errno, reloading, .. } = state;
             care.vitals.words = Words { status: status.clone(), errno: *errno, reloading: *reloading };
         }

@@ -11,6 +11,7 @@ use super::helper::{HandedHelper, Helper, Seen};
 use super::{Child, Mail, Supervise};
 use crate::pure::config::{Health, HealthBy, ReadyBy};
 use crate::pure::exit::{How, Pid};
+use crate::pure::machine::Phase;
 use crate::pure::time::Moment;
 use crate::unix::home::Level;
 use crate::unix::{clock, endpoint, raw, report, spawn};
@@ -29,6 +30,8 @@ const PROBE_STACK: usize = 256 * 1024;
 enum About {
     Readiness,
     Health,
+    /// What was asked in a way that is no more: its answer is nobody's.
+    Nothing,
 }
 
 /// A thread asks a server.
@@ -36,6 +39,8 @@ enum About {
 pub(super) struct Asked {
     /// It is not waited for any longer; `None` once nobody waits.
     by: Option<Moment>,
+    /// It asks in a way that is no more.
+    is_past: bool,
 }
 
 impl Asked {
@@ -115,20 +120,26 @@ impl Supervise {
 
     /// Asks whether the program is well.
     pub(super) fn ask_health(&mut self) {
-        let loaded = Arc::clone(&self.task.loaded);
-        let health = &loaded.policy.health;
+        let Some(health) = self.care.as_ref().map(|care| care.vitals.health().clone()) else { return };
         let is_asked = self.asking_health.is_some() || self.checks.iter().any(|check| check.about == About::Health);
         match &health.by {
+            Some(_) if self.asking_health.as_ref().is_some_and(|asked| asked.is_past) => self.health_is_unasked(),
             Some(_) if is_asked => self.told(Err("the last one that was asked has not ended yet".to_owned())),
             Some(HealthBy::Check(words)) => {
                 // What cannot be asked says nothing about the program.
                 if let Err(error) = self.check(About::Health, words, health.timeout) {
                     self.tell_of_check(error.to_string());
-                    self.told(Ok(()));
+                    self.health_is_unasked();
                 }
             }
-            Some(HealthBy::Tcp(_) | HealthBy::Http(_)) => self.ask_server(health.clone()),
-            None => self.told(Ok(())),
+            Some(HealthBy::Tcp(_) | HealthBy::Http(_)) => self.ask_server(health),
+            None => self.health_is_unasked(),
+        }
+    }
+
+    fn health_is_unasked(&mut self) {
+        if let Some(care) = &mut self.care {
+            care.vitals.unasked(clock::moment());
         }
     }
 
@@ -147,17 +158,17 @@ impl Supervise {
             }));
         });
         match asked {
-            Ok(_ends_by_itself) => self.asking_health = Some(Asked { by: Some(by) }),
+            Ok(_ends_by_itself) => self.asking_health = Some(Asked { by: Some(by), is_past: false }),
             Err(error) => {
                 self.tell_of_check(format!("asking for health: {}", report::plain(&error)));
-                self.told(Ok(()));
+                self.health_is_unasked();
             }
         }
     }
 
     /// A server has answered, or has not in time.
     pub(super) fn health_is_told(&mut self, answer: Result<(), String>) {
-        if let Some(Asked { by: Some(_) }) = self.asking_health.take() {
+        if let Some(Asked { by: Some(_), .. }) = self.asking_health.take() {
             self.told(answer);
         }
     }
@@ -174,6 +185,10 @@ impl Supervise {
 
     /// An answer to whether the program is well.
     fn told(&mut self, answer: Result<(), String>) {
+        if answer.is_err() && matches!(self.machine.phase(), Phase::Up { paused: true, .. }) {
+            // Who is stopped answers nobody.
+            return self.health_is_unasked();
+        }
         let Some(care) = &mut self.care else { return };
         let said = answer.clone();
         let (before, _) = care.vitals.failed();
@@ -189,7 +204,7 @@ impl Supervise {
 
     fn check(&mut self, about: About, words: &[String], limit: Duration) -> Result<(), spawn::NotStarted> {
         let cgroup = self.group_of_helpers();
-        let started = spawn::check(self.service(cgroup.as_ref()), &self.task.loaded.policy, words)?;
+        let started = spawn::check(self.service(cgroup.as_ref()), &self.started_with().policy, words)?;
         if started.pidfd.is_none() {
             self.wait_elsewhere(started.pid);
         }
@@ -232,6 +247,7 @@ impl Supervise {
                 self.answered(answer.is_ok());
             }
             About::Health => self.told(answer),
+            About::Nothing => {}
         }
     }
 
@@ -242,6 +258,17 @@ impl Supervise {
         {
             self.lines.push((Level::Notice, text.clone()));
             care.told = Some(text);
+        }
+    }
+
+    /// What was asked in a way that is no more is not waited for.
+    pub(super) fn drop_health(&mut self) {
+        for check in self.checks.iter_mut().filter(|check| check.about == About::Health) {
+            (check.about, check.dropped) = (About::Nothing, true);
+            check.helper.kill();
+        }
+        if let Some(asked) = &mut self.asking_health {
+            *asked = Asked { by: None, is_past: true };
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Must never signal a process that is not held, and must never decide what is to end.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::Ordering;
 
@@ -59,8 +60,10 @@ impl Supervise {
             // What an earlier program left is not this one's.
             let mut heirs = members;
             let is_former = |pid: Pid| self.formers.iter().any(|former| former.pid == pid);
+            let of_helpers = self.of_helpers(&heirs);
             heirs.retain(|member| {
-                may_follow && !is_former(member.pid) && adopt::between(member.stat.started)[1] >= self.between[0]
+                let is_other = is_former(member.pid) || of_helpers.contains(&member.pid.get());
+                may_follow && !is_other && adopt::between(member.stat.started)[1] >= self.between[0]
             });
             let Some(pid) = remains::heir(&heirs).map(|heir| heir.pid) else { return left };
             let heir = heirs.into_iter().find(|member| member.pid == pid);
@@ -70,6 +73,26 @@ impl Supervise {
             seen = left;
         }
         seen
+    }
+
+    /// Those of the members that checks and scripts have started.
+    fn of_helpers(&self, members: &[Remaining]) -> BTreeSet<i32> {
+        let mut found: BTreeSet<i32> = self.helpers().map(Pid::get).collect();
+        let is_theirs = |member: &Remaining, found: &BTreeSet<i32>| {
+            found.contains(&member.stat.session) || found.contains(&member.stat.parent)
+        };
+        // Each look finds those that the ones before have started.
+        while let Some(more) =
+            members.iter().find(|member| !found.contains(&member.pid.get()) && is_theirs(member, &found))
+        {
+            found.insert(more.pid.get());
+        }
+        found
+    }
+
+    /// Checks and scripts that run. Each leads a session, and what is in that ends with it.
+    fn helpers(&self) -> impl Iterator<Item = Pid> {
+        self.scripts.iter().map(Script::pid).chain(self.checks.iter().map(Check::pid))
     }
 
     /// Whether its program's group could be removed, as it is to be: then nothing was left in it.
@@ -121,6 +144,8 @@ impl Supervise {
         if child.pidfd.is_none() && child.own {
             self.wait_elsewhere(pid);
         }
+        // One that was the program before, and is again.
+        self.formers.retain(|former| former.pid != pid);
         // One that still runs, and said so.
         self.formers.extend(self.child.replace(child));
     }
@@ -165,13 +190,15 @@ impl Supervise {
         own: bool,
         program: Option<&Stat>,
     ) -> io::Result<Vec<Remaining>> {
-        let scripts = self.scripts.iter().map(Script::pid).chain(self.checks.iter().map(Check::pid));
         let roots: Vec<Pid> = self.formers.iter().map(|former| former.pid).collect();
         let tellers = self.alarms.iter().flat_map(|alarms| alarms.pids());
-        let known = self.child.iter().map(|child| child.pid).chain(scripts).chain(tellers);
+        let known = self.child.iter().map(|child| child.pid).chain(self.helpers()).chain(tellers);
         let except: Vec<Pid> = known.chain(ended).collect();
         let cgroup = self.cgroup.as_ref().filter(|_| self.grouped);
-        remains::of(Whose { module: &self.task.name, session, cgroup, own, program, roots: &roots, except: &except })
+        let whose = Whose { module: &self.task.name, session, cgroup, own, program, roots: &roots, except: &except };
+        let mut members = remains::of(whose)?;
+        members.retain(|member| !self.helpers().any(|helper| member.is_in(helper)));
+        Ok(members)
     }
 
     /// Begins to end what was left; says whether there was nothing.

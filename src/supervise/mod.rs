@@ -205,7 +205,7 @@ impl Supervise {
         });
         let look_at = task.alone.then(alone::first_look);
         let glance = match policy.program {
-            Program::Typed(_) => Glance::blind(),
+            Program::Typed(_) | Program::Own(_) => Glance::blind(),
             Program::Run | Program::Argv(_) => Glance::default(),
         };
         let alarms = Alarms::of(&task.loaded);

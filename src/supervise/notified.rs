@@ -105,7 +105,7 @@ impl Supervise {
 
     /// As a predecessor handed it down, or as it left it to be made again.
     pub(super) fn recall_notify(&mut self, socket: Option<OwnedFd>) {
-        if self.task.loaded.policy.ready.by != Some(ReadyBy::Notify) {
+        if self.started_with().policy.ready.by != Some(ReadyBy::Notify) {
             return;
         }
         let home = self.home.directory();

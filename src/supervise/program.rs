@@ -237,7 +237,7 @@ impl Supervise {
         let (service, policy) = (self.service(cgroup.as_ref()), &self.task.loaded.policy);
         let started = match &policy.before_restart {
             Some(script) => spawn::before_restart(service, policy, script, self.tally.count()),
-            None => spawn::finish(service, policy, how),
+            None => spawn::finish(service, &self.started_with().policy, how),
         };
         match started {
             Ok(started) => Event::FinishSpawned(self.started(started)),

@@ -129,7 +129,8 @@ impl Supervise {
                 continue;
             }
             let cgroup = self.group_of_helpers();
-            let policy = &self.task.loaded.policy;
+            let loaded = self.started_with();
+            let policy = &loaded.policy;
             let limit = policy.stop.timeout.map_or(LONGEST, |timeout| timeout.min(LONGEST));
             match spawn::control(self.service(cgroup.as_ref()), policy, letter) {
                 Ok(started) => {

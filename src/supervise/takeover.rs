@@ -152,7 +152,7 @@ impl Supervise {
             Phase::StartingFinish | Phase::Looking { .. } | Phase::Gone => (None, false),
         };
         let [told, ending, asked, leaving] = self.machine.mind();
-        let terms = self.care.as_ref().map_or_else(Terms::default, |care| care.vitals.terms());
+        let terms = self.care.as_ref().map_or_else(Terms::default, |care| care.terms(now.moment));
         Record {
             boot_id: adopt::boot_id().to_owned(),
             directory: [self.task.id.device, self.task.id.inode],

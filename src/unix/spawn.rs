@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fmt;
+use std::iter;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
@@ -13,7 +14,7 @@ use super::controllers::Limited;
 use super::environment::{Told, Variables};
 use super::mark::Mark;
 use super::raw::{self, Confinement, Fifo, Launch, Output, Started, Strings};
-use super::{confine, report};
+use super::{confine, executable, report};
 use crate::pure::accounts::Ids;
 use crate::pure::config::{BeforeRestart, Policy, Program};
 use crate::pure::exit::How;
@@ -125,6 +126,7 @@ pub fn program(
         confined: Some((ids, limited)),
         input: service.input,
         elsewhere: None,
+        executable: None,
     };
     match &policy.program {
         Program::Run => launch(service, policy, &["./run".into()], &of_program),
@@ -133,6 +135,11 @@ pub fn program(
             launch(service, policy, &words, &of_program)
         }
         Program::Typed(words) => typed(service, policy, &typed_words(words), &of_program),
+        Program::Own(words) => {
+            // By its own name: another one means other arguments.
+            let words: Vec<OsString> = iter::once("svtree".into()).chain(typed_words(words)).collect();
+            launch(service, policy, &words, &OfProgram { executable: Some(executable::OWN), ..of_program })
+        }
     }
 }
 
@@ -234,6 +241,8 @@ pub fn alarm(
 /// itself.
 #[derive(Default)]
 struct OfProgram<'a> {
+    /// What is executed, if that is not what the first word says.
+    executable: Option<&'a str>,
     elsewhere: Option<&'a str>,
     subdirectory: Option<&'a str>,
     mark: Option<(BorrowedFd<'a>, &'a CStr, Mark)>,
@@ -248,7 +257,7 @@ fn launch(
     words: &[OsString],
     of_program: &OfProgram<'_>,
 ) -> Result<Started, NotStarted> {
-    let OfProgram { elsewhere, subdirectory, mark, given, confined, input } = *of_program;
+    let OfProgram { executable, elsewhere, subdirectory, mark, given, confined, input } = *of_program;
     let first = words.first().map_or(OsStr::new(""), OsString::as_os_str);
     let what = String::from_utf8_lossy(first.as_bytes()).into_owned();
     let not_prepared = |error: std::ffi::NulError| NotStarted {
@@ -272,7 +281,11 @@ fn launch(
     // In a root of its own the service directory is not there.
     let own_root = confinement.mounts.root.is_some();
     let base = if own_root { Path::new("/") } else { service.path };
-    let candidates = candidates(first, base, &variables, subdirectory.is_some())
+    let candidates = executable
+        .map_or_else(
+            || candidates(first, base, &variables, subdirectory.is_some()),
+            |executable| vec![executable.into()],
+        )
         .iter()
         .map(OsString::as_os_str)
         .chain(elsewhere.map(OsStr::new))

@@ -83,7 +83,7 @@ pub fn placed(path: &Path, keys: &[&str], text: String) -> String {
 fn programs(path: &Path, policy: &Policy, variables: &Variables, add: &mut impl FnMut(&'static str, String)) {
     let own = match &policy.program {
         // No file asks for what is typed.
-        Program::Run | Program::Typed(_) => &vec!["./run".to_owned()],
+        Program::Run | Program::Typed(_) | Program::Own(_) => &vec!["./run".to_owned()],
         Program::Argv(words) => words,
     };
     let ready = match &policy.ready.by {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::harness::{
-    NOTING, SLEEPER, Tree, arguments, chmod, environment, eventually, replace, stays, text, wait_for, within, write,
+    DEAF, NOTING, SLEEPER, Tree, arguments, chmod, environment, eventually, replace, stays, text, wait_for, within,
+    write,
 };
 
 /// Waits for the arguments of the module's program.
@@ -316,4 +317,18 @@ fn a_service_toml_that_is_no_text_or_no_file_is_rejected() {
     tree.becomes("bytes", "rejected");
     tree.becomes("dir", "rejected");
     assert!(Path::new(&tree.entry("dir")).exists() && tree.notes("bytes").is_empty());
+}
+
+#[test]
+fn another_stop_timeout_holds_at_once_also_for_a_stop_that_has_begun() {
+    let tree = Tree::running();
+    let entry = tree.service("web").run(DEAF).toml("[stop]\ntimeout = 'never'\n").moved_in();
+    tree.up("web");
+    eventually("it to be deaf", || !tree.notes("web").is_empty());
+    tree.letter("web", "d");
+    tree.becomes("web", "stopping");
+    write(&entry.join("service.toml"), "[stop]\ntimeout = '200ms'\n", 0o644);
+    tree.letter("web", "r");
+    tree.becomes("web", "down");
+    assert_eq!(tree.state("web")["exits"][0]["signal"], 9);
 }

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::harness::{SLEEPER, Tree, alive, descendants, eventually, is_root, program, signal_pid, stays, write};
+use crate::harness::{
+    SLEEPER, Tree, alive, arguments, chmod, descendants, eventually, is_root, program, signal_pid, stays, text, write,
+};
 use crate::programs::{free_port, nginx_conf};
 
 /// Well as long as there is no `notes/ill`; each time it is asked leaves a line.
@@ -50,6 +52,93 @@ fn a_bad_answer_now_and_then_is_none() {
     let pid = tree.up("web");
     eventually("it to be asked", || tree.notes("asked").len() > 9);
     assert_eq!(tree.pid("web"), Some(pid));
+}
+
+#[test]
+fn another_way_of_asking_holds_with_r_and_not_before_and_what_was_asked_before_says_nothing() {
+    let tree = Tree::running();
+    let asking = |how: &str| format!("[health]\ncheck = [{how}]\nfailures = 1\ninterval = '50ms'\ntimeout = '5s'\n");
+    let entry = tree.service("web").run(SLEEPER).script("check.sh", CHECK).toml(&asking("'./check.sh'")).moved_in();
+    let pid = tree.up("web");
+    let edit = |how: &str| write(&entry.join("service.toml"), &asking(how), 0o644);
+    let is_asked = || {
+        let before = tree.notes("asked").len();
+        eventually("it to be asked", || tree.notes("asked").len() > before + 2);
+    };
+    is_asked();
+    edit("'false'");
+    eventually("the edit to be seen", || tree.state("web")["changed"] == true);
+    is_asked();
+    // One that never answers is out when the other way comes.
+    edit("'sleep', '1001'");
+    tree.letter("web", "r");
+    eventually("it to be asked", || {
+        descendants(tree.pid_of_svtree()).iter().any(|pid| arguments(*pid) == ["sleep", "1001"])
+    });
+    edit("'./check.sh'");
+    tree.letter("web", "r");
+    is_asked();
+    assert_eq!(tree.pid("web"), Some(pid), "{}", tree.told("web"));
+    eventually("nobody to be left who asks", || {
+        !descendants(tree.pid_of_svtree()).iter().any(|pid| arguments(*pid) == ["sleep", "1001"])
+    });
+}
+
+#[test]
+fn a_bad_answer_of_one_that_is_paused_is_none() {
+    let tree = Tree::running();
+    let check = "#!/bin/sh\necho >> \"$SVTREE_IT/notes/asked\"\nwhile ! [ -e \"$SVTREE_IT/notes/ill\" ]; do sleep 0.02; done\nexit 4\n";
+    let toml = format!("[health]\ncheck = ['./check.sh']\nfailures = 1\n{OFTEN}");
+    tree.service("web").run(SLEEPER).script("check.sh", check).toml(&toml).moved_in();
+    let pid = tree.up("web");
+    eventually("it to be asked", || !tree.notes("asked").is_empty());
+    tree.letter("web", "p");
+    eventually("it to be paused", || tree.state("web")["paused"] == true);
+    ill(&tree);
+    stays(Duration::from_millis(500), "it stays paused", || tree.pid("web") == Some(pid));
+    std::fs::remove_file(tree.path("notes/ill")).expect("removed");
+    let before = tree.notes("asked").len();
+    tree.letter("web", "c");
+    eventually("it to be asked again", || tree.notes("asked").len() > before);
+    assert_eq!(tree.pid("web"), Some(pid), "{}", tree.told("web"));
+}
+
+#[test]
+fn what_cannot_be_asked_says_nothing_about_the_program() {
+    let tree = Tree::running();
+    let toml = format!("[health]\ncheck = ['./check.sh']\nfailures = 4\n{OFTEN}");
+    let entry = tree.service("web").run(SLEEPER).script("check.sh", CHECK).toml(&toml).moved_in();
+    let pid = tree.up("web");
+    ill(&tree);
+    eventually("two bad answers", || tree.told("web").contains("(2 of 4)"));
+    chmod(&entry.join("check.sh"), 0o644);
+    eventually("it to be told", || text(&tree.home("web").join("supervise.log")).contains("Permission denied"));
+    chmod(&entry.join("check.sh"), 0o755);
+    tree.up_again("web", pid);
+    assert!(!tree.told("web").contains("well again"), "{}", tree.told("web"));
+}
+
+#[test]
+fn what_a_check_has_started_is_never_the_program() {
+    let tree = Tree::running();
+    // It puts itself into the background while it is being asked.
+    let run = "#!/bin/sh\necho >> \"$SVTREE_IT/notes/starts\"\nsleep 0.3\nsetsid sleep 1002 &\necho $! > \"$SVTREE_IT/notes/daemon\"\nexit 0\n";
+    let check = "#!/bin/sh\nsh -c 'sleep 1; exit 7'\n";
+    for about in
+        ["[ready]\ncheck = ['./check.sh']\n", "[health]\ncheck = ['./check.sh']\ninterval = '50ms'\nfailures = 100\n"]
+    {
+        let _ = std::fs::remove_file(tree.path("notes/starts"));
+        tree.service("web").run(run).script("check.sh", check).toml(about).moved_in();
+        let daemon = || tree.notes("daemon").first().and_then(|pid| pid.parse::<i32>().ok());
+        eventually("the daemon to be followed", || {
+            tree.state("web")["followed"] == true && tree.pid("web") == daemon()
+        });
+        stays(Duration::from_millis(1500), "it is the program", || tree.pid("web") == daemon());
+        assert_eq!(tree.notes("starts").len(), 1, "{}", tree.told("web"));
+        tree.move_out("web");
+        tree.goes("web");
+        std::fs::remove_file(tree.path("notes/daemon")).expect("removed");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The tree's own logger: what modules say, in files or shown, while anything else is killed or replaced.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
 
@@ -394,6 +395,50 @@ fn what_several_programs_say_one_after_the_other_while_the_disk_is_full_comes_in
     }
     disk.free();
     eventually("all lines", || lines().iter().cloned().eq((1..=4).flat_map(said)));
+}
+
+#[test]
+fn whatever_svtree_is_called_its_logger_is_there_and_comes_back() {
+    for name in ["svscan", "svtree"] {
+        let words = if name == "svscan" { 2 } else { 1 };
+        let script = format!("shift {words}; exec \"$PWD/bin/{name}\" \"$@\"");
+        let tree = Tree::new().options(["--log", "file"]).through(["sh", "-c", &script, "sh"]);
+        fs::create_dir(tree.path("bin")).expect("made");
+        symlink(crate::harness::SVTREE, tree.path("bin").join(name)).expect("linked");
+        tree.start();
+        let lines = || logged_lines(&tree.path("logs/web")).len();
+        let run = "#!/bin/sh\nwhile :; do echo line; sleep 0.01; done\n";
+        tree.service("web").run(run).moved_in();
+        eventually("its lines", || lines() > 3);
+        let before = logger(&tree);
+        assert_eq!(text(Path::new(&format!("/proc/{before}/comm"))).trim(), "svtree");
+        // Something else stands at its place by now.
+        fs::remove_file(tree.path("bin").join(name)).expect("removed");
+        fs::write(tree.path("bin").join(name), "no program").expect("written");
+        signal_pid(before, Signal::KILL);
+        tree.up_again(".logger", before);
+        let so_far = lines();
+        eventually("more lines", || lines() > so_far + 3);
+    }
+}
+
+#[test]
+fn a_logger_that_dies_after_an_upgrade_comes_back() {
+    for name in ["-first", "web"] {
+        let tree = tree();
+        tree.start();
+        tree.service(name).run("#!/bin/sh\nwhile :; do echo line; sleep 0.01; done\n").moved_in();
+        let lines = || logged_lines(&tree.path("logs").join(name)).len();
+        eventually("its lines", || lines() > 3);
+        for _ in 0..2 {
+            tree.svtree(["upgrade"]).ok();
+            let before = logger(&tree);
+            signal_pid(before, Signal::KILL);
+            tree.up_again(".logger", before);
+            let so_far = lines();
+            eventually("more lines", || lines() > so_far + 3);
+        }
+    }
 }
 
 #[test]

@@ -380,6 +380,53 @@ $SAY EXTEND_TIMEOUT_USEC=20000000\nsleep 1\n$SAY READY=1\nwhile :; do sleep 0.05
 }
 
 #[test]
+fn what_a_program_needs_for_its_stop_it_can_ask_for_before_it_is_ready() {
+    let tree = Tree::running();
+    let run = "#!/bin/sh
+trap '$SAY EXTEND_TIMEOUT_USEC=20000000; sleep 1; exit 7' TERM
+touch \"$SVTREE_IT/notes/traps\"\nwhile :; do sleep 0.05; done\n";
+    let Some(service) = saying(&tree, "web", run) else { return };
+    service.toml("[ready]\nnotify = true\n[stop]\ntimeout = '500ms'\n").moved_in();
+    eventually("it to be told", || tree.path("notes/traps").exists());
+    tree.letter("web", "d");
+    tree.becomes("web", "down");
+    assert_eq!(tree.state("web")["exits"][0]["code"], 7, "{}", tree.state("web"));
+}
+
+#[test]
+fn an_upgrade_goes_by_what_the_program_was_started_with_whatever_its_file_says_by_now() {
+    let run = "#!/bin/sh\n$SAY READY=1\nwhile :; do $SAY WATCHDOG=1 2>> \"$SVTREE_IT/notes/unheard\" || echo $? >> \"$SVTREE_IT/notes/unheard\"; sleep 0.1; done\n";
+    for (name, edited) in [("plain", "[health]\ncheck = 'true'\n"), ("other", "[ready]\nfd = 3\n")] {
+        let tree = Tree::running();
+        let Some(service) = saying(&tree, name, run) else { return };
+        let entry = service.toml("[ready]\nnotify = true\nwatchdog = '1s'\n").moved_in();
+        tree.becomes(name, "ready");
+        let pid = tree.up(name);
+        write(&entry.join("service.toml"), edited, 0o644);
+        eventually("the edit to be seen", || tree.state(name)["changed"] == true);
+        tree.svtree(["upgrade"]).ok();
+        stays(Duration::from_millis(1500), "it is heard", || tree.pid(name) == Some(pid));
+        assert_eq!(tree.notes("unheard"), [""; 0]);
+    }
+}
+
+#[test]
+fn no_time_passes_for_one_that_is_paused_over_an_upgrade() {
+    let tree = Tree::running();
+    let run = "#!/bin/sh\n$SAY READY=1\nwhile :; do $SAY WATCHDOG=1; sleep 0.1; done\n";
+    let Some(service) = saying(&tree, "web", run) else { return };
+    service.toml("[ready]\nnotify = true\nwatchdog = '2s'\n").moved_in();
+    tree.becomes("web", "ready");
+    let pid = tree.up("web");
+    tree.letter("web", "p");
+    stays(Duration::from_millis(2500), "it is paused", || alive(pid));
+    tree.svtree(["upgrade"]).ok();
+    tree.letter("web", "c");
+    eventually("it to go on", || tree.state("web")["paused"] == false);
+    stays(Duration::from_secs(1), "it is well", || tree.pid("web") == Some(pid));
+}
+
+#[test]
 fn one_that_says_that_it_stops_and_does_not_is_killed() {
     let tree = Tree::running();
     let run = "#!/bin/sh\necho $$ >> \"$SVTREE_IT/notes/web\"\n$SAY READY=1

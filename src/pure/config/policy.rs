@@ -191,6 +191,8 @@ pub enum Program {
     /// The same, typed at a command line: words of any bytes. The service directory is only where it runs, and no file in
     /// it means anything.
     Typed(Vec<Vec<u8>>),
+    /// This very executable, with these arguments of any bytes, whatever stands where it was started from by now.
+    Own(Vec<Vec<u8>>),
 }
 
 /// When a program that exited is started again.

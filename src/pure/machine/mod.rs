@@ -468,8 +468,16 @@ impl Machine {
         self.enabled = configured.enabled;
         self.mistake = configured.mistake;
         self.changed = configured.changed && self.status().running == Running::Program;
+        let timeout = self.stop.timeout;
         if let Some(rules) = configured.at_once {
             self.adjust_at_once(rules);
+        }
+        if self.stop.timeout != timeout
+            && self.within.is_none()
+            && let Phase::Stopping { kill_at, killed: false, .. } | Phase::Sweeping { kill_at, .. } = &mut self.phase
+        {
+            // From now on: somebody does not want to wait for as long, or wants to wait.
+            *kill_at = self.stop.timeout.map(|timeout| now.moment.plus(timeout));
         }
         if let (Phase::Waiting { until }, Some(start)) = (&mut self.phase, self.history.last_start) {
             // Somebody mended something: a pause that had grown is not waited out.
