@@ -2,10 +2,13 @@
 //!
 //! Must never end the tree for a module that is only being replaced.
 
+use std::time::Duration;
+
 use super::{Closing, Parent};
 use crate::pure::exit::How;
 use crate::pure::name::ModuleName;
 use crate::pure::reconcile::Actual;
+use crate::supervise::Mail;
 use crate::unix::{clock, raw, report};
 
 impl Parent {
@@ -48,5 +51,18 @@ impl Parent {
         self.closing_by = self.options.stop_within.map(|within| clock::moment().plus(within));
         self.inherit_to_stop();
         self.unwatch();
+        if let Some(within) = self.options.stop_within {
+            self.cap(within);
+        }
+    }
+
+    /// Those that are on their way out already have no longer than the others.
+    fn cap(&self, within: Duration) {
+        for (name, thread) in &self.threads {
+            if let Some(Actual::Retiring(_)) = self.actual.get(name) {
+                let reads = thread.reads.is_some();
+                thread.mailbox.send(if reads { Mail::Drain(Some(within)) } else { Mail::Retire(Some(within)) });
+            }
+        }
     }
 }

@@ -569,6 +569,12 @@ impl Parent {
             for name in std::mem::take(&mut self.actual).into_keys() {
                 self.remove(&name);
             }
+            // What had not begun again since a predecessor died, and runs no more.
+            for name in home::left(&self.status).unwrap_or_default() {
+                if self.left_running(&name).is_none() {
+                    let _ = home::remove(&self.status, &name);
+                }
+            }
             for name in self.published.keys() {
                 home::unpublish_state(&self.status, name);
             }

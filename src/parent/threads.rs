@@ -305,7 +305,7 @@ impl Parent {
     }
 
     /// What a thread for a module of a dead svtree is made from, if its program runs, or something that it left.
-    fn left_running(&self, name: &ModuleName) -> Option<(Id, Source)> {
+    pub(super) fn left_running(&self, name: &ModuleName) -> Option<(Id, Source)> {
         let file = |file: &str| client::read(&self.status.join(name.as_os_str()).join(file)).ok();
         let state = file(home::file::STATE).and_then(|bytes| State::decode(&bytes).ok()).unwrap_or_default();
         let record = state.record.clone().unwrap_or_default();

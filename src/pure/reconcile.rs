@@ -140,6 +140,17 @@ pub fn diff(desired: &impl Wishes, actual: &BTreeMap<ModuleName, Actual>, now: M
             starts.pending.insert(name.clone());
         }
     }
+    let refused = |step: &Step| if let Step::Refuse(name, _) = step { Some(name.clone()) } else { None };
+    let refused: BTreeSet<ModuleName> = starts.plan.steps.iter().filter_map(refused).collect();
+    if !refused.is_empty() {
+        // Two names have one directory, and it goes to the one that has its logger.
+        for (name, wanted) in desired.wishes().filter(|(name, _)| !is_logger(name)) {
+            let logger = name.logger();
+            if desired.wish(&logger).is_some() && !refused.contains(&logger) {
+                starts.taken().entry(wanted.id).or_insert(name);
+            }
+        }
+    }
     for (name, wanted) in desired.wishes().filter(|(name, _)| !is_logger(name)) {
         // A logger comes before its module.
         if starts.pending.is_empty() || !starts.pending.contains(&name.logger()) {
@@ -184,6 +195,10 @@ struct Starts<'a, W> {
 }
 
 impl<'a, W: Wishes> Starts<'a, W> {
+    fn taken(&mut self) -> &mut BTreeMap<Id, &'a ModuleName> {
+        self.taken.get_or_insert_with(|| taken_by(self.desired, self.actual))
+    }
+
     /// Adds what is to be done for one module; says whether there is nothing more to come before it has begun.
     fn add(&mut self, name: &'a ModuleName, wanted: Desired) -> bool {
         match self.actual.get(name) {
@@ -201,7 +216,7 @@ impl<'a, W: Wishes> Starts<'a, W> {
             self.again.insert(wanted.settled_at);
             return false;
         }
-        let taken = self.taken.get_or_insert_with(|| taken_by(self.desired, self.actual));
+        let taken = self.taken();
         let others: Vec<&ModuleName> = held_with(taken, wanted.id).filter(|other| *other != name).collect();
         if others.is_empty() {
             taken.insert(wanted.id, name);
@@ -307,6 +322,21 @@ mod tests {
         assert_eq!(steps(&wants(&[("a", 1, 0)]), &left), []);
         assert_eq!(steps(&wants(&[("a", 2, 0)]), &left), [Step::Start(name("a"), id(2))]);
         assert_eq!(steps(&wants(&[]), &left), [Step::Remove(name("a"))]);
+    }
+
+    #[test]
+    fn a_directory_that_has_two_names_goes_to_the_one_that_has_its_logger() {
+        // In the order of names `w!/log` comes before `w/log`, and `w` before `w!`.
+        for (first, other) in [("a", "b"), ("w!", "w")] {
+            let [log, other_log] = [first, other].map(|module| format!("{module}/log"));
+            let desired = wants(&[(first, 1, 0), (other, 1, 0), (&log, 2, 0), (&other_log, 2, 0)]);
+            let refused = Step::Refuse(name(&other_log), name(&log));
+            let now = steps(&desired, &BTreeMap::new());
+            assert_eq!(now, [Step::Start(name(&log), id(2)), refused.clone(), Step::Refuse(name(other), name(first))]);
+            let then = steps(&desired, &has(&[(&log, Actual::Running(id(2)))]));
+            let starts = then.iter().filter(|step| matches!(step, Step::Start(..))).collect::<Vec<_>>();
+            assert_eq!(starts, [&Step::Start(name(first), id(1))]);
+        }
     }
 
     #[test]

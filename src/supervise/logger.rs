@@ -88,15 +88,26 @@ impl Supervise {
 
     /// The module is gone, and all that it has said is in the FIFO.
     pub(super) fn drain(&mut self, within: Option<Duration>) {
-        self.retired = true;
-        self.removes = true;
         // Of what time there is, half is for what a signal takes.
         let half = within.map(|within| within / 2);
+        if self.retired && self.draining.is_none() {
+            // It has been told to end already.
+            return self.feed(Event::Retire(half));
+        }
+        self.retired = true;
+        self.removes = true;
         let timeout = [self.task.loaded.policy.stop.timeout, half].into_iter().flatten().min();
         let now = clock::moment();
         let until = timeout.map(|timeout| now.plus(timeout));
-        self.draining =
-            Some(Draining { until, within: half, closed: false, look_at: now, ends_by: None, starts: STARTS });
+        let earlier = |one: Option<_>, other: Option<_>| one.into_iter().chain(other).min();
+        self.draining = Some(match self.draining {
+            // There is less time than there was.
+            Some(draining) => {
+                let within = draining.within.into_iter().chain(half).min();
+                Draining { until: earlier(draining.until, until), within, ..draining }
+            }
+            None => Draining { until, within: half, closed: false, look_at: now, ends_by: None, starts: STARTS },
+        });
         self.go_on_draining();
     }
 

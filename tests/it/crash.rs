@@ -434,3 +434,23 @@ fn told_to_end_as_soon_as_it_hears_it_leaves_nothing_of_its_predecessor() {
         assert!(left.is_empty(), "round {round}: {left:?} left");
     }
 }
+
+#[test]
+fn told_to_end_before_anything_has_begun_again_it_leaves_no_status_behind() {
+    let mut tree = Tree::running();
+    for name in ["down", "up"] {
+        tree.sleeper(name);
+        tree.up(name);
+    }
+    tree.letter("down", "d");
+    tree.becomes("down", "down");
+    tree.kill_svtree();
+    for name in ["down", "up"] {
+        // Young again: it is not begun for a while.
+        write(&tree.entry(name).join("run"), SLEEPER, 0o755);
+    }
+    tree = tree.options(["--log", "none", "--settle", "1m"]);
+    tree.start();
+    assert_eq!(tree.stop().code(), Some(0));
+    assert!(!tree.home("down").exists() && !tree.home("up").exists());
+}

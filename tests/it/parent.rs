@@ -80,6 +80,28 @@ fn stop_within_caps_every_timeout_at_shutdown() {
 }
 
 #[test]
+fn what_is_being_retired_already_has_no_longer_than_all_others() {
+    for upgraded in [false, true] {
+        let tree = Tree::new().options(["--log", "none", "--stop-within", "500ms"]);
+        tree.start();
+        tree.service("web").run(DEAF).toml("[stop]\ntimeout = 'never'\n").moved_in();
+        let deaf = DEAF.replace("$SVTREE_MODULE", "logger");
+        let toml = "[stop]\ntimeout = 'never'\n";
+        tree.service("logged").run(SLEEPER).script("log/run", &deaf).script("log/service.toml", toml).moved_in();
+        tree.up("logged");
+        eventually("both to be deaf", || !tree.notes("web").is_empty() && !tree.notes("logger").is_empty());
+        tree.move_out("web");
+        tree.move_out("logged");
+        tree.becomes("web", "stopping");
+        eventually("its module to go", || !tree.home("logged/status").exists());
+        if upgraded {
+            tree.svtree(["upgrade"]).ok();
+        }
+        assert_eq!(tree.stop().code(), Some(0));
+    }
+}
+
+#[test]
 fn quit_kills_at_once_after_term() {
     let tree = Tree::running();
     tree.service("deaf").run(DEAF).toml("[stop]\ntimeout = 'never'").moved_in();
