@@ -451,6 +451,7 @@ fn told_to_end_before_anything_has_begun_again_it_leaves_no_status_behind() {
     }
     tree = tree.options(["--log", "none", "--settle", "1m"]);
     tree.start();
+    eventually("it to hear signals", || hears_term(tree.pid_of_svtree()));
     assert_eq!(tree.stop().code(), Some(0));
     assert!(!tree.home("down").exists() && !tree.home("up").exists());
 }
