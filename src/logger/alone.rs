@@ -79,7 +79,9 @@ impl Logger {
         // Whether somebody wrote at once when nothing was left, and how much was taken since.
         let (mut busy, mut taken) = (false, 0);
         loop {
-            match self.feed.turn(&mut self.work) {
+            let turn = self.feed.turn(&mut self.work);
+            let turn = self.feed.follow_directory(Place::Within).map_or_else(Turn::Stuck, |()| turn);
+            match turn {
                 Turn::Took(count) => {
                     taken += count;
                     self.went_well();

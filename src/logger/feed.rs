@@ -161,6 +161,28 @@ impl Feed {
         self.directory.as_fd()
     }
 
+    /// Where the directory was removed and another one made, has the spool of that one: whoever comes next looks for it there.
+    /// To be called between two turns; nothing is changed while something is in the old one.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn follow_directory(&mut self, place: Place<'_>) -> io::Result<()> {
+        if self.behind || self.directory.former().is_none() {
+            return Ok(());
+        }
+        let (spool, _) = match place {
+            Place::Within => Spool::open(self.directory.as_fd(), SPOOL, SPOOL.to_owned())?,
+            Place::At(spools) => spools.spool(self.directory.as_fd())?,
+        };
+        self.spool = spool;
+        self.reset()?;
+        if let (Some(former), Place::At(spools)) = (self.directory.former(), place) {
+            spools.remove(former);
+        }
+        self.directory.forget_former();
+        Ok(())
+    }
+
     /// Where the log is, for messages.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -260,15 +282,25 @@ impl Feed {
         drop(dropped);
         let stamp = work.stamper.stamp(self.keeping.timestamps, self.stamped);
         self.lines.add(raw, stamp, &mut work.out);
-        if self.directory.look()? {
-            self.another_file()?;
-        }
+        self.look()?;
         self.write(&work.out, self.stamped)?;
         self.behind = false;
         if self.spool.len() >= self.keeping.batch() / 2 {
             self.reset()?;
         }
         Ok(Some(count))
+    }
+
+    /// What is written into a file that nobody can open any more is lost.
+    fn look(&mut self) -> io::Result<()> {
+        match self.directory.look() {
+            Ok(true) => self.another_file(),
+            Ok(false) => Ok(()),
+            Err(error) => {
+                self.open = false;
+                Err(error)
+            }
+        }
     }
 
     /// Says in the log what was dropped, and keeps anybody from dropping more.
@@ -293,6 +325,7 @@ impl Feed {
 
     /// Writes what is in the spool and in no file.
     fn catch_up(&mut self, work: &mut Work) -> io::Result<()> {
+        self.look()?;
         work.raw.resize(self.spool.len(), 0);
         self.spool.read(0, &mut work.raw)?;
         self.lines = self.restamped(work);

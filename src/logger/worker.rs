@@ -286,7 +286,10 @@ impl Worker {
             Sink::File(feed) => {
                 let turn = feed.turn(&mut self.work);
                 stream.owing = feed.owes_a_word().then(|| clock::moment().plus(RETRY));
-                turn
+                match feed.follow_directory(Place::At(&self.spools)) {
+                    Ok(()) => turn,
+                    Err(error) => Turn::Stuck(error),
+                }
             }
             Sink::Shown(echo) => echo.turn(&mut self.work),
             Sink::Waits(_) => Turn::Nothing,

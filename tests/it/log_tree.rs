@@ -442,6 +442,34 @@ fn a_logger_that_dies_after_an_upgrade_comes_back() {
 }
 
 #[test]
+fn a_directory_of_a_log_that_is_removed_is_made_again_and_lines_flow_on() {
+    const COUNTING: &str = "#!/bin/sh\ni=0\nwhile :; do i=$((i + 1)); echo $i; sleep 0.005; done\n";
+    let tree = tree();
+    tree.start();
+    let own = format!("#!/bin/sh\nexec {} log --timestamps none ./main\n", crate::harness::SVTREE);
+    tree.service("own").run(COUNTING).script("log/run", &own).moved_in();
+    tree.service("web").run(COUNTING).toml("[log]\ntimestamps = 'none'\n").moved_in();
+    for directory in [tree.path("logs/web"), tree.entry("own").join("log/main")] {
+        let numbers =
+            || -> Vec<u32> { logged_lines(&directory).iter().map(|line| line.parse().expect("a number")).collect() };
+        for _ in 0..3 {
+            eventually("lines", || numbers().len() > 20);
+            let last = *numbers().last().expect("a line");
+            fs::remove_dir_all(&directory).expect("removed");
+            eventually("lines after that", || numbers().len() > 20);
+            let lines = numbers();
+            assert!(lines[0] > last && lines.windows(2).all(|pair| pair[1] == pair[0] + 1), "{last}: {lines:?}");
+        }
+        // A logger that comes then goes on there.
+        let before = if directory.ends_with("web") { logger(&tree) } else { tree.up("own/log") };
+        let last = *numbers().last().expect("a line");
+        signal_pid(before, Signal::KILL);
+        eventually("more lines", || numbers().last().is_some_and(|line| *line > last + 200));
+        assert!(numbers().windows(2).all(|pair| pair[1] == pair[0] + 1), "{:?}", numbers());
+    }
+}
+
+#[test]
 fn shown_lines_are_whole_and_begin_with_the_name_of_their_module() {
     let tree = Tree::new().options(["--log", "inherit"]);
     tree.start();

@@ -35,6 +35,8 @@ pub struct Directory {
     _lock: OwnedFd,
     current: OwnedFd,
     size: u64,
+    /// The one that was removed, in whose place this is.
+    former: Option<Arc<OwnedFd>>,
 }
 
 impl Directory {
@@ -50,7 +52,7 @@ impl Directory {
         let lock = files::lock(directory.as_fd(), Path::new(LOCK), path, patience)?;
         let failed = |error: io::Error| NotOpened::Failed(path.join(CURRENT), error);
         let (current, size) = open_current(directory.as_fd()).map_err(failed)?;
-        Ok(Directory { path: path.to_owned(), held: Arc::new(directory), _lock: lock, current, size })
+        Ok(Directory { path: path.to_owned(), held: Arc::new(directory), _lock: lock, current, size, former: None })
     }
 
     /// Where it is, for messages.
@@ -99,7 +101,7 @@ impl Directory {
     pub fn look(&mut self) -> io::Result<bool> {
         let stat = fstat(&self.current)?;
         if stat.st_nlink == 0 {
-            (self.current, self.size) = open_current(self.held.as_fd())?;
+            self.renew()?;
             return Ok(true);
         }
         let size = u64::try_from(stat.st_size).unwrap_or(0);
@@ -136,13 +138,32 @@ impl Directory {
         self.renew()
     }
 
-    /// Makes a current file where there is none.
+    /// Makes a current file where there is none, and the directory itself if that was removed.
     ///
     /// # Errors
     /// It cannot be made.
     pub fn renew(&mut self) -> io::Result<()> {
-        (self.current, self.size) = open_current(self.held.as_fd())?;
+        match open_current(self.held.as_fd()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let anew =
+                    Directory::open(&self.path, Duration::ZERO).map_err(|error| io::Error::other(error.to_string()))?;
+                let former = std::mem::replace(self, anew).held;
+                self.former = Some(former);
+            }
+            opened => (self.current, self.size) = opened?,
+        }
         Ok(())
+    }
+
+    /// What was to be done about the other one is done.
+    pub fn forget_former(&mut self) {
+        self.former = None;
+    }
+
+    /// The directory in whose place this one was made, since it was removed.
+    #[must_use]
+    pub fn former(&self) -> Option<BorrowedFd<'_>> {
+        self.former.as_ref().map(AsFd::as_fd)
     }
 
     /// Removes those that are more than are to be kept, and of those that are longer than any may be now the beginning.
