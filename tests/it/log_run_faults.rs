@@ -355,3 +355,34 @@ fn a_logger_that_is_started_anew_after_the_fifo_has_lost_its_name_reads_what_its
     assert_eq!(lines.iter().filter(|line| *line == "last").count(), 2);
     assert_eq!(lines.last().map(String::as_str), Some("last"));
 }
+
+/// Says more than a logger reads at once, and less than a pipe holds.
+const TALKING: &str = "#!/bin/sh\nseq 5000\necho >> \"$SVTREE_IT/notes/said\"\nexec sleep 1000\n";
+
+/// Reads nothing until there is a file.
+const LATE: &str =
+    "#!/bin/sh\nwhile [ ! -e \"$SVTREE_IT/notes/go\" ]; do sleep 0.02; done\nexec cat >> \"$SVTREE_IT/notes/lines\"\n";
+
+#[test]
+fn what_a_module_said_last_is_there_for_whichever_logger_of_it_comes_then() {
+    for svtree_dies in [false, true] {
+        let tree = Tree::running();
+        tree.service("web").run(TALKING).script("log/run", LATE).moved_in();
+        let web = tree.up("web");
+        let log = tree.up("web/log");
+        eventually("it to have said all", || !tree.notes("said").is_empty());
+        tree.move_out("web");
+        eventually("it to have ended", || !alive(web));
+        if svtree_dies {
+            tree.kill_svtree();
+            tree.start();
+        } else {
+            eventually("its module to be gone", || !tree.home("web/status").exists());
+            signal_pid(log, Signal::KILL);
+        }
+        write(&tree.path("notes/go"), "", 0o644);
+        tree.goes("web");
+        let lines = tree.notes("lines");
+        assert!(lines.iter().cloned().eq((1..=5000).map(|line| line.to_string())), "{} lines", lines.len());
+    }
+}

@@ -483,12 +483,13 @@ impl Home {
         self.view = None;
         let channel = self.channel.take();
         self.said = None;
+        // What it said last is read yet: its logger removes that, and may have to start again with it.
+        let goes = |own: &str| own != file::OUTPUT || !self.has(file::LOGGER);
         let there = files::which(&self.directory, &OWN);
-        for (own, _) in OWN.iter().zip(there).filter(|(_, there)| *there) {
+        for (own, _) in OWN.iter().zip(there).filter(|(own, there)| *there && goes(own)) {
             let _ = unlinkat(&self.directory, *own, AtFlags::empty());
         }
         let Place::Tree(root, name) = place else { return false };
-        // A logger's is in the home of its module.
         if let Some(channel) = channel.filter(|channel| channel.module() != name) {
             channel.remove_without_module(root);
         }

@@ -197,7 +197,8 @@ pub fn remove(root: &Path, name: &ModuleName) -> Result<(), NotOpened> {
     };
     for entry in fs::read_dir(&path).map_err(failed)? {
         let entry = entry.map_err(failed)?;
-        let own = is_ours(&entry.file_name());
+        let is_read = || entry.file_name() == file::OUTPUT && path.join(file::LOGGER).is_dir();
+        let own = is_ours(&entry.file_name()) && !is_read();
         let result = match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             true if own && is_displaced(&entry.file_name()) => fs::remove_dir_all(entry.path()),
             // A module of a group may have the name of a file of ours.
@@ -209,6 +210,12 @@ pub fn remove(root: &Path, name: &ModuleName) -> Result<(), NotOpened> {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             Ok(()) | Err(_) => {}
         }
+    }
+    if let Some(home) = name.logged().map(|module| root.join(module.as_os_str()))
+        && !home.join(file::LOCK).exists()
+    {
+        // Its module left that to it.
+        let _ = fs::remove_file(home.join(file::OUTPUT));
     }
     remove_empty(root, name.clone());
     Ok(())
