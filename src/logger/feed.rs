@@ -252,6 +252,20 @@ impl Feed {
         self.reset()
     }
 
+    /// Takes the rest of the pipe into the spool, though that is full by its measure: the disk of the log takes nothing, and
+    /// nobody reads the pipe after this.
+    ///
+    /// # Errors
+    /// There is no room for the spool either.
+    pub fn keep_rest(&mut self) -> io::Result<()> {
+        let tap = Arc::clone(&self.tap);
+        let _alone = tap.dropped();
+        while let Some(1..) = self.spool.take(tap.pipe(), self.keeping.batch())? {
+            self.behind = true;
+        }
+        Ok(())
+    }
+
     fn take(&mut self, work: &mut Work, most: usize) -> io::Result<Option<usize>> {
         if self.behind {
             self.catch_up(work)?;

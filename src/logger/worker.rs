@@ -28,7 +28,7 @@ use crate::unix::epoll::Epoll;
 use crate::unix::inbox::Inbox;
 use crate::unix::log::{NotOpened, Reach, Spools, last_lines, remember};
 use crate::unix::pipe;
-use crate::unix::report::{Repeated, plain};
+use crate::unix::report::{Repeated, line, plain};
 
 /// What the logger says to one of its threads.
 #[derive(Debug)]
@@ -93,6 +93,8 @@ struct Stream {
     stuck: Option<Moment>,
     /// Its log does not say yet what was dropped of it; if no line comes before, that is tried again then.
     owing: Option<Moment>,
+    /// What the module says from now on goes elsewhere; what it has said is here until the disk takes it.
+    closing: bool,
     trouble: Repeated,
     large: bool,
 }
@@ -167,7 +169,7 @@ impl Worker {
     }
 
     fn find(&self, name: &ModuleName) -> Option<u64> {
-        self.streams.iter().find(|(_, stream)| stream.name == *name).map(|(key, _)| *key)
+        self.streams.iter().find(|(_, stream)| stream.name == *name && !stream.closing).map(|(key, _)| *key)
     }
 
     fn open(&mut self, name: ModuleName, route: Route, tap: Arc<Tap>) {
@@ -201,8 +203,18 @@ impl Worker {
         };
         let stuck = matches!(sink, Sink::Waits(_)).then(Moment::default);
         let trouble = Repeated::default();
-        let stream =
-            Stream { name, route, sink, pipe: id, next: VecDeque::new(), stuck, owing: None, trouble, large: false };
+        let stream = Stream {
+            name,
+            route,
+            sink,
+            pipe: id,
+            next: VecDeque::new(),
+            stuck,
+            owing: None,
+            closing: false,
+            trouble,
+            large: false,
+        };
         if stuck.is_none() {
             let _ = self.epoll.add(stream.pipe(), self.count);
         }
@@ -216,6 +228,14 @@ impl Worker {
         let Some(key) = self.find(name) else { return };
         // What was said before goes where it was to go; who goes on saying does not hold up the others.
         let _ = (0..CLOSING).find(|_| self.turn(key) == 0);
+        match self.streams.get_mut(&key) {
+            Some(stream) if stream.stuck.is_some() => stream.closing = true,
+            Some(_) | None => self.leave(key),
+        }
+    }
+
+    /// Reads it no more.
+    fn leave(&mut self, key: u64) {
         if let Some(stream) = self.streams.remove(&key) {
             self.epoll.remove(stream.pipe());
             if let Some((_, next)) = stream.next.front() {
@@ -302,7 +322,12 @@ impl Worker {
                 }
                 count
             }
-            Turn::Nothing => 0,
+            Turn::Nothing => {
+                if stream.closing && stream.next.is_empty() {
+                    self.leave(key);
+                }
+                0
+            }
             Turn::End => {
                 self.ended(key);
                 0
@@ -401,8 +426,15 @@ impl Worker {
             }
         }
         for stream in self.streams.values_mut() {
-            if let Sink::Shown(echo) = &mut stream.sink {
-                echo.end_line(&mut self.work);
+            match &mut stream.sink {
+                Sink::Shown(echo) => echo.end_line(&mut self.work),
+                // It is written by whoever logs there next.
+                Sink::File(feed) if stream.stuck.is_some() => {
+                    if let Err(error) = feed.keep_rest() {
+                        line(&format!("logging {}: keeping what was not written: {}", stream.name, plain(&error)));
+                    }
+                }
+                Sink::File(_) | Sink::Waits(_) => {}
             }
         }
     }

@@ -469,6 +469,44 @@ fn a_directory_of_a_log_that_is_removed_is_made_again_and_lines_flow_on() {
     }
 }
 
+/// A tree with a module that has said so many lines while the disk of its log was full.
+fn stuck() -> Option<(Tree, Disk, Vec<String>)> {
+    let disk = Disk::new()?;
+    let tree = tree();
+    fs::create_dir(tree.path("logs/web")).expect("made");
+    disk.stands_for(&tree, "logs/web");
+    tree.start();
+    let run = "#!/bin/sh\necho first\nuntil [ -e ../../notes/go ]; do sleep 0.02; done\nseq 5000\n: >../../notes/said\nexec sleep 1000\n";
+    tree.service("web").run(run).toml("[log]\ntimestamps = 'none'\n").moved_in();
+    eventually("the first line", || logged_lines(&tree.path("logs/web")) == ["first"]);
+    disk.fill();
+    fs::write(tree.path("notes/go"), "").expect("written");
+    eventually("it to have said all", || tree.path("notes/said").exists());
+    let all = std::iter::once("first".to_owned()).chain((1..=5000).map(|line| line.to_string())).collect();
+    Some((tree, disk, all))
+}
+
+#[test]
+fn a_log_that_goes_elsewhere_since_the_disk_is_full_leaves_nothing_behind() {
+    let Some((tree, disk, all)) = stuck() else { return };
+    let toml = format!("[log]\ntimestamps = 'none'\ndirectory = '{}'\n", tree.path("elsewhere/log").display());
+    fs::write(tree.entry("web").join("service.toml"), toml).expect("written");
+    tree.svtree(["restart", "web"]).ok();
+    eventually("what it says then", || logged_lines(&tree.path("elsewhere/log")) == all);
+    disk.free();
+    eventually("what it had said before", || logged_lines(&tree.path("logs/web")) == all);
+}
+
+#[test]
+fn what_a_full_disk_has_not_taken_when_the_tree_ends_is_written_by_the_next_one() {
+    let Some((tree, disk, all)) = stuck() else { return };
+    assert_eq!(tree.stop().code(), Some(0));
+    disk.free();
+    tree.start();
+    let twice = [all.clone(), all].concat();
+    eventually("all of it", || logged_lines(&tree.path("logs/web")) == twice);
+}
+
 #[test]
 fn shown_lines_are_whole_and_begin_with_the_name_of_their_module() {
     let tree = Tree::new().options(["--log", "inherit"]);
