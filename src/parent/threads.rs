@@ -315,7 +315,8 @@ impl Parent {
             let group = groups.and_then(|groups| groups.left(record.cgroup.as_deref(), record.id()));
             group.is_some_and(|group| group.members().is_ok_and(|members| !members.is_empty()))
         };
-        let loaded = Loaded { mistake: state.rejected, ..Loaded::default() };
+        let policy = Policy { stop: record.stop.unwrap_or_default(), ..Policy::default() };
+        let loaded = Loaded { mistake: state.rejected, policy: policy.into(), ..Loaded::default() };
         let path = OsString::from_vec(unescaped(&state.directory)).into();
         left.then(|| (record.id(), Source { path, loaded: Arc::new(loaded) }))
     }

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::alarm::Alarm;
+use super::config::Stop;
 use super::exit::{Exit, How, Pid, Signal};
 use super::name::printable;
 use super::reconcile::Id;
@@ -163,6 +164,9 @@ pub struct Record {
     /// The cgroup that it was started in, below the mount of the hierarchy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,
+    /// How it is stopped, if not as by default: its files may be gone by the time that it is to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop: Option<Stop>,
     /// Whether it was no svtree that wrote this, but a supervise alone: its directory is none of a tree's business.
     #[serde(skip_serializing_if = "is_false")]
     pub alone: bool,

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use super::limited::Memory;
 use super::{Child, Supervise};
 use crate::pure::command::Command;
-use crate::pure::config::Awaits;
+use crate::pure::config::{Awaits, Stop};
 use crate::pure::exit::{Exit, Pid};
 use crate::pure::machine::{Cause, Ended, Event, Left, Phase, Readiness, Stopping, Taken};
 use crate::pure::restart::History;
@@ -152,11 +152,13 @@ impl Supervise {
             Phase::StartingFinish | Phase::Looking { .. } | Phase::Gone => (None, false),
         };
         let [told, ending, asked, leaving] = self.machine.mind();
+        let stop = self.origin.as_ref().map_or(self.task.loaded.policy.stop, |origin| origin.rules().stop);
         let terms = self.care.as_ref().map_or_else(Terms::default, |care| care.terms(now.moment));
         Record {
             boot_id: adopt::boot_id().to_owned(),
             directory: [self.task.id.device, self.task.id.inode],
             instance: self.task.id.instance,
+            stop: Some(stop).filter(|stop| *stop != Stop::default()),
             pid: process,
             finishing,
             started: self.between,

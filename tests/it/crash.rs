@@ -455,3 +455,26 @@ fn told_to_end_before_anything_has_begun_again_it_leaves_no_status_behind() {
     assert_eq!(tree.stop().code(), Some(0));
     assert!(!tree.home("down").exists() && !tree.home("up").exists());
 }
+
+#[test]
+fn what_went_away_while_no_svtree_ran_is_stopped_as_it_asked_to_be() {
+    for away in [true, false] {
+        let tree = Tree::running();
+        let run = "#!/bin/sh\ntrap 'echo TERM >> \"$SVTREE_IT/notes/told\"' TERM\n\
+                   trap 'echo INT >> \"$SVTREE_IT/notes/told\"; sleep 0.5; exit 3' INT\n\
+                   echo >> \"$SVTREE_IT/notes/traps\"\nwhile :; do sleep 0.05; done\n";
+        tree.service("web").run(run).toml("[stop]\nsignal = 'INT'\ntimeout = 'never'\n").moved_in();
+        let pid = tree.up("web");
+        eventually("it to be told", || !tree.notes("traps").is_empty());
+        tree.kill_svtree();
+        if away {
+            tree.move_out("web");
+        } else {
+            fs::rename(tree.entry("web"), tree.entry("other")).expect("renamed");
+        }
+        tree.start();
+        tree.goes("web");
+        assert!(!alive(pid));
+        assert_eq!(tree.notes("told"), ["INT"]);
+    }
+}
