@@ -245,6 +245,8 @@ fn what_was_taken_over_from_another_group_is_found_there_though_checks_run_meanw
     tree.service("web").run(run).script("check.sh", check).script("control/2", check).toml(toml).moved_in();
     let pid = sleeping(&tree, "web");
     let escaped: i32 = tree.notes("escaped")[0].parse().expect("a pid");
+    // A successor in another group knows of this one by the record alone.
+    eventually("its record", || tree.state("web")["record"]["cgroup"].is_string());
     tree.kill_svtree();
     tree = tree.through(["env"]);
     tree.start();
